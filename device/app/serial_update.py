@@ -14,6 +14,7 @@ import micropython
 import platform_build
 from agent.update.boot_journal import BootJournal
 from agent.update.installer import Installer, Target
+from agent.update.provisioned_files import ProvisionedFiles
 from agent.update.release_keys import ReleaseKeys
 from agent.update.serial_receiver import SerialReceiver
 from agent.update.slot_target import SlotTarget, withdraw_attempt
@@ -42,18 +43,26 @@ class Console:
         self._watchdog.feed()
 
 
-def load_watchdog():
-    """Return the Watchdog of the configuration, or one of _WATCHDOG_MS."""
+def load_settings():
+    """Return the configuration as it is, without a check; None if there is none, {} if it cannot be read."""
     try:
         with open(_CONFIG) as f:
-            timeout_ms = json.load(f).get("watchdog")
-    except (OSError, ValueError):
-        timeout_ms = None
-    return platform.Watchdog(timeout_ms or _WATCHDOG_MS)
+            settings = json.load(f)
+    except OSError:
+        return None
+    except ValueError:
+        return {}
+    return settings if isinstance(settings, dict) else {}
 
 
-def describe(target, journal, keys):
-    """Return what the board says of itself, as JSON."""
+def load_watchdog(settings):
+    """Return the Watchdog of a configuration, or one of _WATCHDOG_MS."""
+    timeout_ms = settings.get("watchdog") if settings else None
+    return platform.Watchdog(timeout_ms if isinstance(timeout_ms, int) and timeout_ms > 0 else _WATCHDOG_MS)
+
+
+def describe(target, journal, keys, settings):
+    """Return what the board says of itself, as JSON. Of its configuration it tells the device id alone."""
     present = target.present
     identity = {
         "board": platform_build.BOARD,
@@ -64,6 +73,8 @@ def describe(target, journal, keys):
         "rollback": present.rollback if present else None,
         "rollback_floor": journal.state.lowest_rollback(),
         "release_keys": [binascii.hexlify(key_id).decode() for key_id in keys.key_ids],
+        "configured": settings is not None,
+        "device": str(settings.get("device", "")) if settings else "",
     }
     return json.dumps(identity).encode()
 
@@ -82,12 +93,15 @@ def run():
     keys = ReleaseKeys(platform_build.RELEASE_KEYS)
     this = Target(platform_build.BOARD, platform_build.ARCHITECTURE, platform_build.PLATFORM)
     target = SlotTarget(area, journal, Installer(area, journal, keys.verify, this))
+    settings = load_settings()
+    device = settings and {"device": settings.get("device", "")}  # without the key
     receiver = SerialReceiver(
-        Console(load_watchdog()).readinto,
+        Console(load_watchdog(settings)).readinto,
         sys.stdout.buffer.write,
         InflateStream,
         target,
-        lambda: describe(target, journal, keys),
+        lambda: describe(target, journal, keys, device),
+        ProvisionedFiles(platform.Files("/")),
     )
     gc.collect()
     try:

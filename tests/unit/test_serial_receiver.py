@@ -4,7 +4,9 @@ from binascii import crc32
 from hashlib import sha256
 
 from agent.update import serial_receiver as sr
+from agent.update.provisioned_files import ProvisionedFiles
 from compat.inflate_stream import InflateStream
+from memory_storage import MemoryFiles, PowerCut
 
 INFO = b'{"board": "b"}'
 NEW = bytes([i * 7 & 0xFF for i in range(sr.BLOCK_BYTES + 900)])
@@ -85,10 +87,10 @@ def block(number, *parts):
     return request
 
 
-def run(data, target):
+def run(data, target, files=None):
     """Feed a receiver; return its answers as (status, number, data), and the result of `run` or None."""
     line = Line(data)
-    receiver = sr.SerialReceiver(line.readinto, line.write, InflateStream, target, lambda: INFO)
+    receiver = sr.SerialReceiver(line.readinto, line.write, InflateStream, target, lambda: INFO, files)
     restart = None
     try:
         restart = receiver.run()
@@ -207,3 +209,83 @@ def test_oversized_lengths_are_not_buffered():
     head = bytes([sr.START, 0, 0, 0xFF, 0xFF, 1, 0, 0, 0, 0, 0])
     answers, _ = run(OPEN + head + frame(0, bytes([sr.INFO])), Target())
     assert [answer[0] for answer in answers] == [sr.DONE, sr.REPEAT, sr.DONE]
+
+
+CONFIG = b'{"key": "secret"}' * 40
+
+
+def file_requests(name, content, offsets=(0, 300, 600)):
+    """Return the requests that write a file in parts."""
+    encoded = name.encode()
+    ends = offsets[1:] + (len(content),)
+    parts = [
+        bytes([sr.FILE_WRITE]) + at.to_bytes(4, "little") + bytes([len(encoded)]) + encoded + content[at:end]
+        for at, end in zip(offsets, ends)
+    ]
+    return parts + [bytes([sr.FILE_COMMIT]) + sha256(content).digest() + encoded]
+
+
+def send(files, *requests):
+    """Return the answers to requests, without that to the start of the session."""
+    return run(session(*requests), Target(), ProvisionedFiles(files))[0][1:]
+
+
+def test_a_file_is_replaced_and_only_its_digest_is_told():
+    files = MemoryFiles()
+    ask = bytes([sr.FILE_DIGEST]) + b"config.json"
+    assert send(files, ask)[0][2] == b""
+    for content in (CONFIG, CONFIG[::-1]):
+        answers = send(files, *(file_requests("config.json", content) + [ask]))
+        assert [answer[0] for answer in answers] == [sr.DONE] * 5
+        assert answers[-1][2] == sha256(content).digest()
+        assert bytes(files.data["config.json"]) == content and len(files.data) == 1
+        assert not any([b"secret" in answer[2] for answer in answers])
+
+
+def test_bad_requests_of_files_change_nothing():
+    write = file_requests("config.json", CONFIG)
+    for requests, text in (
+        (file_requests("main.py", CONFIG)[:1], b"main.py is no file of a configuration"),
+        ([bytes([sr.FILE_DIGEST]) + b"../state/counter0"], b"is no file of a configuration"),
+        ([bytes([sr.FILE_DIGEST]) + b"\xff\xfe"], b"no text"),
+        ([bytes([sr.FILE_WRITE, 0, 0, 0])], b"ends early"),
+        ([bytes([sr.FILE_WRITE, 0, 0, 0, 0, 200]) + b"config.json"], b"ends early"),
+        (write[1:2], b"at 300, where None bytes are written"),
+        (write[:1] + write[2:3], b"at 600, where 300 bytes are written"),
+        (write[:2] + write[3:], b"does not hold what was written"),
+        (write[3:], b"does not hold what was written"),
+    ):
+        files = MemoryFiles()
+        files.data["config.json"] = bytearray(b"old")
+        answers = send(files, *requests)
+        assert answers[-1][0] in (sr.REFUSED, sr.FAILED) and text in answers[-1][2], (text, answers[-1])
+        assert bytes(files.data["config.json"]) == b"old"
+
+
+def test_a_power_cut_at_any_operation_leaves_a_whole_file():
+    cuts = 0
+    left = 0
+    complete = False
+    while not complete:
+        files = MemoryFiles()
+        files.data["config.json"] = bytearray(b"old")
+        files.left = left
+        try:
+            send(files, *file_requests("config.json", CONFIG))
+        except PowerCut:
+            cuts += 1
+        complete = files.left > 0
+        assert bytes(files.data["config.json"]) in (b"old", CONFIG), left
+        files.left = None
+        assert send(files, *file_requests("config.json", CONFIG))[-1][0] == sr.DONE
+        assert bytes(files.data["config.json"]) == CONFIG and len(files.data) == 1
+        left += 7
+    assert cuts > 90
+
+
+def test_full_storage_is_reported():
+    files = MemoryFiles()
+    files.full = 500
+    answers = send(files, *file_requests("config.json", CONFIG))
+    assert [answer[0] for answer in answers[1:]] == [sr.FAILED, sr.REFUSED, sr.FAILED]
+    assert "config.json" not in files.data

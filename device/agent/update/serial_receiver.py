@@ -11,6 +11,9 @@ without data starts a session: a new stream, whose frames are numbered from the 
 random, so that no late answer, of this session or of an earlier one, is taken for that of a request.
 
 A block is made of copies from the content that the device has, and of literal bytes. So only what changed is sent.
+
+Requests of files are FILE_DIGEST (name), FILE_WRITE (offset u32, length of the name u8, name, data) and FILE_COMMIT
+(SHA-256, name). No request reads a file.
 """
 
 from binascii import crc32
@@ -18,7 +21,7 @@ from hashlib import sha256
 
 START = 0xA5
 DONE, REPEAT, REFUSED, FAILED = b"A", b"N", b"R", b"F"
-INFO, DIGEST, BEGIN, INDEX, BLOCKS, BLOCK, FINISH, RESTART, QUIT = range(9)
+INFO, DIGEST, BEGIN, INDEX, BLOCKS, BLOCK, FINISH, RESTART, QUIT, FILE_DIGEST, FILE_WRITE, FILE_COMMIT = range(12)
 BLOCK_BYTES = 4096  # of the content, written at once
 INDEX_BYTES = 1024  # of the present content, listed for copies
 INDEX_ENTRIES = 128  # in one answer
@@ -29,6 +32,13 @@ _FRAME_MAX = BLOCK_BYTES + 128
 def number_at(data, offset, length):
     """Return an unsigned little-endian number."""
     return int.from_bytes(data[offset : offset + length], "little")
+
+
+def _text(data):
+    try:
+        return str(bytes(data), "utf-8")
+    except UnicodeError:
+        raise RefusedError("a name that is no text")
 
 
 class RefusedError(Exception):
@@ -49,15 +59,17 @@ class SerialReceiver:
         target: Takes the image: `source_bytes` (length of the present content), read_source(offset, buffer),
             begin(header), block_digest(index), write_block(index, data), finish().
         describe: Returns bytes that describe the device.
+        files: Takes files: digest(name), write(name, offset, data), commit(name, digest).
     """
 
-    def __init__(self, readinto, write, open_stream, target, describe):
+    def __init__(self, readinto, write, open_stream, target, describe, files):
         self._readinto = readinto
         self._write = write
         self._open_stream = open_stream
         self._stream = open_stream()
         self._target = target
         self._describe = describe
+        self._files = files
         self._head = memoryview(bytearray(10))
         self._data = memoryview(bytearray(_FRAME_MAX))
         self._raw = memoryview(bytearray(_FRAME_MAX))
@@ -139,8 +151,22 @@ class SerialReceiver:
             target.write_block(number_at(raw, 1, 2), self._built(raw))
         elif operation == FINISH:
             target.finish()
+        elif operation in (FILE_DIGEST, FILE_WRITE, FILE_COMMIT):
+            return self._handle_file(operation, raw)
         elif operation not in (RESTART, QUIT):
             raise RefusedError("unknown request %d" % operation)
+        return b""
+
+    def _handle_file(self, operation, raw):
+        if operation == FILE_DIGEST:
+            return self._files.digest(_text(raw[1:]))
+        if operation == FILE_COMMIT:
+            self._files.commit(_text(raw[33:]), bytes(raw[1:33]))
+        elif len(raw) < 6 or len(raw) < 6 + raw[5]:
+            raise RefusedError("a part of a file that ends early")
+        else:
+            end = 6 + raw[5]
+            self._files.write(_text(raw[6:end]), number_at(raw, 1, 4), raw[end:])
         return b""
 
     def _digest(self, offset, length):

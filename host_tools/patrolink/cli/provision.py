@@ -182,7 +182,7 @@ def _check(args: argparse.Namespace, site: "ProvisionSite") -> int:
     content = ledger.read(_ledger_path(args, site))
     for text in content.torn:
         notes.warn(f"ledger: {text}")
-    planned = plan.make(site, table, ledger.progress(content.events), ())
+    planned = plan.make(site, table, content.events, ())
     result = differences.find(site, planned, content, Path(args.out) if args.out else None)
     for difference in result:
         if args.json:

@@ -1,9 +1,10 @@
 """Life of one device in a run of `patrolink flash`: a state machine that returns what is to be done next.
 
 waiting -> identifying -> planning -> confirming -> writing -> verifying -> releasing -> flashed. Before anything is
-written, `confirming` reads the identity again and compares it with the one that was planned for. After a failure the
-device starts again at `identifying`, after a pause, until its retries are used up; it must then still be the device of
-the first attempt.
+written, `confirming` reads the identity again and compares it with the one that was planned for. With provisioning, the
+device gets a row of the table in `assigning`, before `confirming`, and its configuration in `provisioning`, after
+`verifying`; the latter also if it held the image already. After a failure the device starts again at `identifying`,
+after a pause, until its retries are used up; it must then still be the device of the first attempt.
 """
 
 from dataclasses import dataclass
@@ -20,12 +21,15 @@ class State(Enum):
     WAITING = "waiting"
     IDENTIFYING = "identifying"
     PLANNING = "planning"
+    ASSIGNING = "assigning"
     CONFIRMING = "confirming"
     WRITING = "writing"
     VERIFYING = "verifying"
+    PROVISIONING = "provisioning"
     RELEASING = "releasing"
     PAUSED = "paused"
     FLASHED = "flashed"
+    PROVISIONED = "provisioned"
     UNCHANGED = "unchanged"
     PLANNED = "planned"
     REFUSED = "refused"
@@ -33,17 +37,21 @@ class State(Enum):
     CANCELLED = "cancelled"
 
 
-GOOD = frozenset((State.FLASHED, State.UNCHANGED, State.PLANNED))
+GOOD = frozenset((State.FLASHED, State.PROVISIONED, State.UNCHANGED, State.PLANNED))
 ENDED = GOOD | {State.REFUSED, State.FAILED, State.CANCELLED}
 _STEPS = (
     State.IDENTIFYING,
     State.PLANNING,
+    State.ASSIGNING,
     State.CONFIRMING,
     State.WRITING,
     State.VERIFYING,
+    State.PROVISIONING,
     State.RELEASING,
     State.FLASHED,
 )
+_OF_PROVISIONING = frozenset((State.ASSIGNING, State.PROVISIONING))
+_OF_IMAGE = frozenset((State.WRITING, State.VERIFYING))
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,8 @@ class DeviceFlow:
 
     Args:
         retries: Attempts after the first one.
-        dry_run: End after the plan.
+        dry_run: End after the plan, and the assignment of a row.
+        provisions: Whether the device also gets a row of a table and its configuration.
 
     Attributes:
         state: Current state.
@@ -75,12 +84,12 @@ class DeviceFlow:
         attempts: Attempts that have begun.
     """
 
-    def __init__(self, retries: int, dry_run: bool) -> None:
+    def __init__(self, retries: int, dry_run: bool, provisions: bool = False) -> None:
         self.state = State.WAITING
         self.identity: Identity | None = None
         self.plan: Plan | None = None
         self.attempts = 0
-        self._retries, self._dry_run = retries, dry_run
+        self._retries, self._dry_run, self._provisions = retries, dry_run, provisions
 
     def begin(self) -> Effect:
         """Start the first attempt, or the next one after a pause."""
@@ -100,14 +109,26 @@ class DeviceFlow:
     def planned(self, plan: Plan) -> Effect:
         """The method has made its plan."""
         self.plan = plan
-        if plan.unchanged:
+        if plan.unchanged and not self._provisions:
             return self._enter(State.UNCHANGED)
-        if self._dry_run:
+        if self._dry_run and not self._provisions:
             return self._enter(State.PLANNED)
         return self._advance()
 
+    def assigned(self) -> Effect:
+        """The device has got a row."""
+        return self._enter(State.PLANNED) if self._dry_run else self._advance()
+
     def completed(self) -> Effect:
         """The step WRITING, VERIFYING or RELEASING is complete."""
+        if self.state is State.RELEASING and self.plan is not None and self.plan.unchanged:
+            return self._enter(State.PROVISIONED)
+        return self._advance()
+
+    def provisioned(self, changed: bool) -> Effect:
+        """The device holds its configuration; `changed`: it did not before."""
+        if not changed and self.plan is not None and self.plan.unchanged:
+            return self._enter(State.UNCHANGED)
         return self._advance()
 
     def failed(self, reason: str) -> Effect:
@@ -126,7 +147,11 @@ class DeviceFlow:
         return self._enter(State.CANCELLED, "stopped by the operator")
 
     def _advance(self) -> Effect:
-        return self._enter(_STEPS[_STEPS.index(self.state) + 1])
+        left_out = set() if self._provisions else set(_OF_PROVISIONING)
+        if self.plan is not None and self.plan.unchanged:
+            left_out |= _OF_IMAGE
+        following = _STEPS[_STEPS.index(self.state) + 1 :]
+        return self._enter(next(step for step in following if step not in left_out))
 
     def _enter(self, state: State, reason: str = "", pause_s: float = 0.0) -> Effect:
         self.state = state

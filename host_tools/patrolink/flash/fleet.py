@@ -1,7 +1,8 @@
 """Writes one image to many devices at once: a thread for each device, bounded in number.
 
 Threads only execute the effects of `DeviceFlow`. They report through a queue to the thread that called `run`, which
-owns all output. A thread whose step makes no progress in time is abandoned: its device has failed, the others go on.
+owns all output and assigns rows of a table to devices, in the order of the ports. A thread whose step makes no progress
+in time is abandoned: its device has failed, the others go on.
 """
 
 import contextlib
@@ -20,11 +21,12 @@ from patrolink.core.signals import stop_deferred
 from patrolink.flash import ports
 from patrolink.flash.device_flow import ENDED, GOOD, DeviceFlow, Effect, State
 from patrolink.flash.method import Factory, Method
-from patrolink.flash.records import CancelledError, Identity, Plan, Port, RefusedError
+from patrolink.flash.records import Assignment, CancelledError, Identity, Plan, Port, RefusedError
 
 _STEP_LIMIT_S = 900.0  # without progress; methods have limits of their own
 _CANCEL_S = 15.0  # for a device to stop after a stop signal
 _ABANDONED_S = 1.0  # for the threads of abandoned devices to end their child processes
+_ORDER_S = 10.0  # for the first attempt of a device to be identified before devices behind it get free rows
 _LOOK_S = 0.1
 _LOG = logging.getLogger("patrolink.flash")
 
@@ -40,6 +42,8 @@ class Device:
         reason: Why it pauses, or ended without success.
         identity: What the device said; None before it is known.
         plan: What is written; None before it is known.
+        assignment: Row that it gets; None before it is known.
+        step: The step that it executes, or executed last.
         attempts: Attempts that have begun.
         done_bytes: Progress of the current step.
         total_bytes: Amount of the current step.
@@ -48,6 +52,8 @@ class Device:
         step_s: Time at which the current step began.
         progress_s: Time of the last progress of the current step, or of its begin.
         cancel: Set when it must stop.
+        asks: Whether it waits for a row.
+        answers: Its row, or why it gets none.
     """
 
     port: Port
@@ -56,6 +62,8 @@ class Device:
     reason: str = ""
     identity: Identity | None = None
     plan: Plan | None = None
+    assignment: Assignment | None = None
+    step: State = State.WAITING
     attempts: int = 0
     done_bytes: int = 0
     total_bytes: int = 0
@@ -64,6 +72,8 @@ class Device:
     step_s: float = field(default=0.0, repr=False)
     progress_s: float = field(default=0.0, repr=False)
     cancel: threading.Event = field(default_factory=threading.Event, repr=False)
+    asks: bool = field(default=False, repr=False)
+    answers: "queue.SimpleQueue[Assignment | UserError]" = field(default_factory=queue.SimpleQueue, repr=False)
 
     @property
     def good(self) -> bool:
@@ -97,6 +107,9 @@ class Fleet:
         options: Settings.
         changed: Called by `run` after each change of a device's state.
         clock: Returns a monotonic time in seconds.
+        assign: Called by `run` with a device that is identified, and whether all devices before it have their rows;
+            returns its row, or None if that depends on the others, or raises RefusedError. None: devices are not
+            provisioned.
 
     Attributes:
         devices: One for each target, in their order.
@@ -110,10 +123,11 @@ class Fleet:
         options: Options,
         changed: Callable[[Device], None],
         clock: Callable[[], float] = time.monotonic,
+        assign: Callable[[Device, bool], Assignment | None] | None = None,
     ) -> None:
         self.devices = [Device(port, port.path) for port in targets]
         self._make_method, self._listing, self._options = make_method, listing, options
-        self._changed, self._clock = changed, clock
+        self._changed, self._clock, self._assign = changed, clock, assign
         self._cancelled, self._cancelled_s = False, 0.0
         self._error: Exception | None = None
         self._threads: list[threading.Thread] = []
@@ -165,19 +179,49 @@ class Fleet:
             device, effect = self._news.get(timeout=_LOOK_S)
             if device.state not in ENDED:  # an abandoned thread may still report
                 self._apply(device, effect)
+        if not self._cancelled:
+            self._assign_rows()
         self._abandon_hanging()
         return True
 
+    def _assign_rows(self) -> None:
+        """Answer devices that wait for a row: in the order of the ports, unless an earlier one takes too long."""
+        in_order = True
+        for device in self.devices:
+            if device.asks:
+                answer = self._row_of(device, in_order)
+                device.asks = answer is None
+                if answer is not None:
+                    device.answers.put(answer)
+            in_order = in_order and not device.asks and not self._may_come(device)
+
+    def _may_come(self, device: Device) -> bool:
+        """Return whether a device may still ask for the row before those of the devices behind it."""
+        first = device.state in (State.WAITING, State.IDENTIFYING, State.PLANNING) and device.attempts <= 1
+        return first and (device.start_s is None or self._clock() - device.start_s < _ORDER_S)
+
+    def _row_of(self, device: Device, in_order: bool) -> Assignment | UserError | None:
+        assert self._assign is not None
+        try:
+            device.assignment = self._assign(device, in_order)
+        except UserError as e:
+            return e
+        return device.assignment
+
     def _start(self, device: Device) -> None:
         device.start_s = device.step_s = device.progress_s = self._clock()
-        worker = _Worker(device, self._make_method, self._listing, self._options, self._clock, self._news)
+        flow = DeviceFlow(self._options.retries, self._options.dry_run, self._assign is not None)
+        worker = _Worker(device, self._make_method, self._listing, flow, self._clock, self._news)
         thread = threading.Thread(target=worker.run, name=f"flash {device.path}", daemon=True)
         thread.start()
         self._threads.append(thread)
 
     def _apply(self, device: Device, effect: Effect) -> None:
         device.state, device.reason = effect.state, effect.reason
+        device.asks = effect.state is State.ASSIGNING
         device.step_s = device.progress_s = self._clock()
+        if effect.state not in ENDED | {State.PAUSED}:
+            device.step = effect.state
         if effect.state in ENDED:
             device.end_s = device.step_s
         try:
@@ -204,13 +248,13 @@ class _Worker:
         device: Device,
         make_method: Factory,
         listing: ports.Listing,
-        options: Options,
+        flow: DeviceFlow,
         clock: Callable[[], float],
         news: "queue.SimpleQueue[tuple[Device, Effect]]",
     ) -> None:
         self._device, self._make_method, self._listing = device, make_method, listing
-        self._clock, self._news = clock, news
-        self._flow = DeviceFlow(options.retries, options.dry_run)
+        self._flow, self._clock, self._news = flow, clock, news
+        self._assignment: Assignment | None = None
 
     def run(self) -> None:
         """Work until the device has ended."""
@@ -258,12 +302,18 @@ class _Worker:
             assert flow.identity is not None
             device.plan = method.plan(flow.identity)
             return flow.planned(device.plan)
+        if step is State.ASSIGNING:
+            self._assignment = self._wait_for_row(method)
+            return flow.assigned()
         if step is State.CONFIRMING:
             if ports.current_path(device.port, self._listing()) != device.path:
                 raise DeviceError(
                     f"{device.path}: the system has given this port to another device; nothing was written"
                 )
             return flow.identified(method.identify())
+        if step is State.PROVISIONING:
+            assert self._assignment is not None
+            return flow.provisioned(method.provision(self._assignment))
         assert device.plan is not None
         if step is State.WRITING:
             method.write(device.plan, self._report)
@@ -272,6 +322,15 @@ class _Worker:
         else:
             method.release()
         return flow.completed()
+
+    def _wait_for_row(self, method: Method) -> Assignment:
+        while True:
+            method.check_cancelled()
+            with contextlib.suppress(queue.Empty):
+                answer = self._device.answers.get(timeout=_LOOK_S)
+                if isinstance(answer, UserError):
+                    raise answer
+                return answer
 
     def _report(self, done: int, total: int) -> None:
         self._device.done_bytes, self._device.total_bytes = done, total

@@ -25,7 +25,7 @@ from patrolink.core.signals import stop_deferred
 from patrolink.core.text import csv_cell, plural
 from patrolink.hub.infra import persistence
 
-STEPS = ("flash", "verify", "provision", "label", "selftest", "revoke")
+STEPS = ("assign", "flash", "verify", "provision", "label", "selftest", "revoke")
 OK, FAILED = "ok", "failed"
 _LINE_MAX_BYTES = 16_384
 _GENESIS = "0" * 64
@@ -42,7 +42,7 @@ class Event:
         result: OK or FAILED.
         batch: Name of the job.
         serial: Serial number.
-        unique_id: Unique id of the chip.
+        unique_id: Unique id of the chip. An event of step `assign` says that the device is this unit from now on.
         usb_path: Location of the port that it was connected to.
         version: Version of the image, or what the step wrote.
         sha256: SHA-256 of what was written, in hexadecimal.
@@ -295,13 +295,34 @@ def progress(events: Sequence[Event], batch: str = "") -> dict[str, dict[str, Ev
         events: Events in order.
         batch: Name of the job; empty: all jobs.
     """
-    owners = {event.unique_id: event.device for event in events if event.step == "provision" and event.result == OK}
+    owners = {
+        event.unique_id: event.device
+        for event in events
+        if event.step in ("assign", "provision") and event.result == OK
+    }
     steps: dict[str, dict[str, Event]] = {}
     for event in events:
         name = event.device or (event.unique_id and owners.get(event.unique_id, event.unique_id))
         if name and batch in ("", event.batch):
             steps.setdefault(name, {})[event.step] = event
     return steps
+
+
+def units(events: Iterable[Event]) -> dict[str, str]:
+    """Return the unique id of the unit that each device is; a device that was revoked is none until it gets one again.
+
+    Args:
+        events: Events in order.
+    """
+    result: dict[str, str] = {}
+    for event in events:
+        if event.result != OK:
+            continue
+        if event.step == "revoke":
+            result.pop(event.device, None)
+        elif event.step in ("assign", "provision") and event.unique_id:
+            result[event.device] = event.unique_id
+    return result
 
 
 def unidentified(events: Iterable[Event], batch: str = "") -> list[Event]:

@@ -1,4 +1,4 @@
-"""The contract of all methods: identify, plan, write, verify, release.
+"""The contract of all methods: identify, plan, write, verify, release; and provision, where the console is reached.
 
 A method object belongs to one device and one thread. Every wait in it has a deadline, and ends early when `cancel` is
 set. It raises RefusedError if the image must not be written to this device, CancelledError after a cancellation, and
@@ -9,7 +9,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-from patrolink.flash.records import CancelledError, Identity, Plan
+from patrolink.flash.records import Assignment, CancelledError, Identity, Plan, RefusedError
 
 Report = Callable[[int, int], None]  # bytes done, bytes to do
 Factory = Callable[[str, threading.Event], "Method"]  # path of the port, cancel
@@ -55,6 +55,17 @@ class Method(ABC):
         Raises:
             DeviceError: It differs from the image.
         """
+
+    def provision(self, assignment: Assignment) -> bool:
+        """Write the configuration of the device, and read it back.
+
+        Returns:
+            Whether it has changed.
+
+        Raises:
+            RefusedError: This method does not reach the device's file system.
+        """
+        raise RefusedError(f"{self.port}: this method writes no configuration; use the method serial")
 
     @abstractmethod
     def release(self) -> None:

@@ -1,6 +1,7 @@
 """Records that describe a port, the device on it, and what is to be written."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from patrolink.core.errors import UserError
 
@@ -50,6 +51,8 @@ class Identity:
         platform: Number of the platform image; None if it is not known.
         release_keys: Ids of the release keys whose images the device accepts; None if they are not known.
         content_sha256: SHA-256 of the installed content, computed by the device; empty if it is not known.
+        configured: Whether it has a configuration; None if it is not known.
+        device: Device id in its configuration; empty if it has none, or it is not known.
     """
 
     unique_id: str = ""
@@ -62,6 +65,8 @@ class Identity:
     platform: int | None = None
     release_keys: tuple[str, ...] | None = None
     content_sha256: bytes = b""
+    configured: bool | None = None
+    device: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,3 +82,18 @@ class Plan:
     text: str
     bytes: int
     unchanged: bool = False
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """The row of a table of devices that a device gets.
+
+    Attributes:
+        device: Id of the device.
+        serial: Serial number.
+        files: Contents of its files by name, in the order in which they are written. They hold its key.
+    """
+
+    device: str
+    serial: str
+    files: Mapping[str, bytes] = field(repr=False)

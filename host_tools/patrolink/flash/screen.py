@@ -21,7 +21,8 @@ _REFRESH_PER_S = 8
 def line(device: Device) -> str:
     """Return the state of a device as one line."""
     identity = f" {device.identity.unique_id}" if device.identity and device.identity.unique_id else ""
-    parts = [f"{device.path}{identity}: {device.state.value}"]
+    row = f" {device.assignment.device}" if device.assignment else ""
+    parts = [f"{device.path}{identity}{row}: {device.state.value}"]
     if device.state in (State.PLANNED, State.UNCHANGED) and device.plan:
         parts.append(device.plan.text)
     if device.reason:
@@ -66,17 +67,18 @@ def _table(devices: list[Device]) -> "Table":
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("port", "id", "board", "usb serial", "state", "", "KB/s", "note"):
+    for title in ("port", "id", "device", "board", "usb serial", "state", "", "KB/s", "note"):
         table.add_column(title, justify="right" if title in ("", "KB/s") else "left", no_wrap=title != "note")
     for device in devices:
         identity = device.identity
         board = (identity.board or identity.chip) if identity else ""
         style = "green" if device.good else "red" if device.state in (State.FAILED, State.REFUSED) else ""
         cells = (
-            *(device.path, identity.unique_id if identity else "", board, device.port.usb_serial),
+            *(device.path, identity.unique_id if identity else ""),
+            *(device.assignment.device if device.assignment else "", board, device.port.usb_serial),
             *(device.state.value, _percent(device), _speed(device), device.reason),
         )
-        table.add_row(*(Text(printable(cell), style=style if i == 4 else "") for i, cell in enumerate(cells)))
+        table.add_row(*(Text(printable(cell), style=style if i == 5 else "") for i, cell in enumerate(cells)))
     return table
 
 

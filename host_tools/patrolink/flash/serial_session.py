@@ -1,5 +1,6 @@
 """Requests to the serial receiver of a board; device/agent/update/serial_receiver.py describes the frames."""
 
+import hashlib
 import json
 import time
 import zlib
@@ -17,12 +18,14 @@ NUMBERS = 1 << 16  # of frames
 _START = b"\xa5"
 _DONE, _REPEAT, _REFUSED, _FAILED = b"A", b"N", b"R", b"F"
 _INFO, _DIGEST, _BEGIN, _INDEX, _BLOCKS, _BLOCK, _FINISH, _RESTART = range(8)
+_FILE_DIGEST, _FILE_WRITE, _FILE_COMMIT = range(9, 12)
 _INDEX_ENTRIES, _INDEX_ENTRY_BYTES = 128, 8
 _DIGESTS, _DIGEST_BYTES, _SHA256_BYTES = 64, 8, 32
 _LITERAL = b"\xff\xff\xff\xff"
 _FILLER = bytes(BLOCK_BYTES + 256)  # longer than any frame
 _ANSWER_HEAD_BYTES, _ANSWER_MAX = 9, 4096
 _WINDOW_BITS = 12
+_FILE_PART_BYTES = 2048
 _ATTEMPTS = 8
 _SILENT, _OPEN_SILENT = 4, 2  # attempts without an answer
 
@@ -112,20 +115,33 @@ class SerialSession:
         """Have the board verify its new content and put it into service at the next start."""
         self._request(bytes([_FINISH]), self._work_s)
 
+    def file_digest(self, name: str) -> bytes:
+        """Return the SHA-256 of a file of the board, computed by it; no bytes if there is none."""
+        return self._request(bytes([_FILE_DIGEST]) + name.encode(), self._answer_s)
+
+    def write_file(self, name: str, content: bytes) -> None:
+        """Replace a file of the board; after a failure the previous one is intact."""
+        encoded = name.encode()
+        for offset in range(0, len(content) or 1, _FILE_PART_BYTES):
+            head = bytes([_FILE_WRITE]) + offset.to_bytes(4, "little") + bytes([len(encoded)]) + encoded
+            self._request(head + content[offset : offset + _FILE_PART_BYTES], self._work_s)
+        self._request(bytes([_FILE_COMMIT]) + hashlib.sha256(content).digest() + encoded, self._work_s)
+
     def restart(self) -> None:
         """Reset the board."""
         self._request(bytes([_RESTART]), self._answer_s)
 
     def _request(self, request: bytes, limit_s: float, reply_bytes: int | None = None) -> bytes:
         """Return the reply of the board; `reply_bytes` is its length if that is known."""
+        what = "configuration" if request[0] >= _FILE_DIGEST else "image"
         data = self._deflater.compress(request) + self._deflater.flush(zlib.Z_SYNC_FLUSH)
         number = self._next_number()
         status, reply = self._exchange(_frame(number, len(request), data), number, limit_s)
         text = reply.decode(errors="replace")
         if status == _FAILED:
-            raise DeviceError(f"{self._link.port}: {text}; the image that ran before is unchanged, repeat the command")
+            raise DeviceError(f"{self._link.port}: {text}; what the board held before is unchanged, repeat the command")
         if status == _REFUSED:
-            raise RefusedError(f"{self._link.port}: the board refuses the image: {text}; the board is unchanged")
+            raise RefusedError(f"{self._link.port}: the board refuses the {what}: {text}; the board is unchanged")
         if reply_bytes is not None and len(reply) != reply_bytes:
             raise DeviceError(
                 f"{self._link.port}: {plural(len(reply), 'byte')} of reply to request {request[0]}, expected "

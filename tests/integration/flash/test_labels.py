@@ -2,9 +2,6 @@
 
 import hashlib
 
-import cv2
-import numpy
-import pypdfium2
 import pytest
 from patrolink.core.errors import UserError
 from patrolink.flash.provision import labels
@@ -12,7 +9,7 @@ from patrolink.flash.provision.device_row import DeviceRow
 from patrolink.flash.provision.device_table import TableDevice
 from patrolink.flash.provision.labels import Label
 
-PER_PAGE = 24
+from tests.support.label_sheets import label_cells, pages, read_codes
 
 
 def label(i: int) -> Label:
@@ -21,25 +18,6 @@ def label(i: int) -> Label:
         unique_id=hashlib.sha256(b"%d" % i).hexdigest()[: (0, 12, 24)[i % 3]],
     )  # fmt: skip
     return labels.of_device(TableDevice(row, i + 2, (1,)))
-
-
-def pages(pdf: bytes) -> list[numpy.ndarray]:
-    """Return the rendered pages at 200 dpi, gray."""
-    document = pypdfium2.PdfDocument(pdf)
-    return [page.render(scale=200 / 72).to_numpy()[:, :, 0] for page in document]
-
-
-def cells(page: numpy.ndarray):
-    """Yield the picture of each label of a page."""
-    height, width = page.shape[0] * 437 / 3508, page.shape[1] * 826 / 2480
-    for i in range(PER_PAGE):
-        row, column = divmod(i, 3)
-        yield page[int(row * height) : int((row + 1) * height), int(column * width) : int((column + 1) * width)]
-
-
-def read_codes(pdf: bytes) -> list[str]:
-    detector = cv2.QRCodeDetectorAruco()
-    return [text for page in pages(pdf) for cell in cells(page) if (text := detector.detectAndDecode(cell)[0])]
 
 
 def test_codes_of_200_labels_are_read_back():
@@ -54,7 +32,7 @@ def test_longest_texts_stay_inside_their_label():
     longest = Label(f"PL1:{'W' * 32}:{'W' * 32}:{'f' * 64}", "W" * 32, "W" * 32, "W W W " * 6 + "WWWW")
     pdf = labels.sheets([longest] * 4)
     assert read_codes(pdf) == [longest.code] * 4
-    first, *rest = list(cells(pages(pdf)[0]))[:4]
+    first, *rest = list(label_cells(pages(pdf)[0]))[:4]
     for picture in (first, *rest):
         edges = (picture[:4], picture[-4:], picture[:, :4], picture[:, -4:])
         assert all(edge.min() > 200 for edge in edges)  # white on all sides

@@ -6,6 +6,7 @@ import zlib
 
 import greenlet
 import pytest
+from agent.update.provisioned_files import ProvisionedFiles
 from agent.update.serial_receiver import SerialReceiver
 from compat.inflate_stream import InflateStream
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from patrolink.flash.records import RefusedError
 from patrolink.flash.serial_session import BLOCK_BYTES, SerialSession, _frame
 
 from tests.support.properties import untimed
+from tests.unit.memory_storage import MemoryFiles
 from tests.unit.test_serial_receiver import INFO, Target
 
 WORDS = b"".join(i.to_bytes(2, "big") + b"word" for i in range(9000))
@@ -36,16 +38,19 @@ class Board:
     Args:
         target: Content of the board.
         damage: Called with bytes on the line; returns what arrives.
+        files: Its files.
     """
 
     port = "line"
 
-    def __init__(self, target: Target, damage=lambda data: data) -> None:
+    def __init__(self, target: Target, damage=lambda data: data, files: MemoryFiles | None = None) -> None:
         self._damage = damage
         self._to_board = self._to_host = b""
         self._host = greenlet.getcurrent()
         self.sent = 0
-        receiver = SerialReceiver(self._readinto, self._write, InflateStream, target, lambda: INFO)
+        receiver = SerialReceiver(
+            self._readinto, self._write, InflateStream, target, lambda: INFO, ProvisionedFiles(files or MemoryFiles())
+        )
         self._board = greenlet.greenlet(receiver.run)
 
     def _readinto(self, buffer) -> None:

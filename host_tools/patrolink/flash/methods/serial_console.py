@@ -16,7 +16,7 @@ from patrolink.core.text import plural
 from patrolink.flash import copy_plan, raw_repl
 from patrolink.flash.flash_image import FlashImage
 from patrolink.flash.method import Method, Report
-from patrolink.flash.records import Identity, Plan
+from patrolink.flash.records import Assignment, Identity, Plan
 from patrolink.flash.serial_link import SerialLink
 from patrolink.flash.serial_session import BLOCK_BYTES, NUMBERS, SerialSession
 
@@ -61,6 +61,8 @@ class SerialMethod(Method):
             platform=_number(info, "platform"),
             release_keys=tuple(map(str, keys)) if isinstance(keys, list) else (),
             content_sha256=self._present_sha256,
+            configured=info.get("configured") if isinstance(info.get("configured"), bool) else None,
+            device=str(info.get("device", "")),
         )
 
     def plan(self, identity: Identity) -> Plan:
@@ -95,6 +97,18 @@ class SerialMethod(Method):
                 f"{self.port}: the board does not hold the image after writing; its flash may be worn out; repeat the "
                 "command"
             )
+
+    def provision(self, assignment: Assignment) -> bool:
+        """See `Method.provision`: only digests come back from the board."""
+        session, changed = self._opened(), False
+        for name, content in assignment.files.items():
+            digest = hashlib.sha256(content).digest()
+            if session.file_digest(name) != digest:
+                session.write_file(name, content)
+                changed = True
+                if session.file_digest(name) != digest:
+                    raise DeviceError(f"{self.port}: the board does not hold {name} after writing; repeat the command")
+        return changed
 
     def release(self) -> None:
         """See `Method.release`."""

@@ -66,11 +66,12 @@ class FileTransaction:
         Raises:
             OSError: Storage failed. No target has changed.
         """
+        staged = _Staged(path)
+        for left in (staged.new, staged.old):  # of a run that was killed
+            left.unlink(missing_ok=True)
         if _is_unchanged(path, data, mode):
             return False
         self._make_folder(path.parent)
-        staged = _Staged(path)
-        staged.new.unlink(missing_ok=True)  # of a run that was killed
         self._staged.append(staged)
         handle = os.open(staged.new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(handle, "wb") as f:
@@ -94,7 +95,6 @@ class FileTransaction:
         """
         with stop_deferred(), contextlib.ExitStack() as undo:
             for staged in self._staged:
-                staged.old.unlink(missing_ok=True)  # of a run that was killed
                 undo.callback(_restore, staged, staged.path.exists())
                 _keep_old(staged)
                 staged.new.replace(staged.path)

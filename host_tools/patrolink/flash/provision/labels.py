@@ -21,7 +21,7 @@ _COLUMNS, _ROWS = 3, 8  # sheets with labels of 70 x 37 mm, such as Avery Zweckf
 _LABEL = (826, 437)
 _MARGIN = 36
 _QR_MAX = 310  # pixels; the quiet zone of 4 modules is part of it
-_NAME_SIZE, _TEXT_SIZE, _SIZE_MIN, _LINE_HEIGHT = 60, 36, 20, 44
+_NAME_SIZE, _TEXT_SIZE, _UNIT_SIZE, _SIZE_MIN, _LINE_HEIGHT = 60, 36, 24, 20, 44
 _NOT_A_CHARACTER = "\U0010ffff"
 _ZPL_SPECIAL = "^~_\\"
 
@@ -36,18 +36,27 @@ class Label(NamedTuple):
         device: Id of the device.
         serial: Serial number.
         circle: Name of the circle.
+        unit: Which unit it belongs on, for people; empty if that is not known.
     """
 
     code: str
     device: str
     serial: str
     circle: str
+    unit: str = ""
 
 
-def of_device(device: TableDevice) -> Label:
-    """Return the label of a device."""
+def of_device(device: TableDevice, usb_path: str = "") -> Label:
+    """Return the label of a device.
+
+    Args:
+        device: The device.
+        usb_path: USB socket or port at which its unit was provisioned; empty if that is not known.
+    """
     row = device.row
-    return Label(f"PL1:{row.device}:{row.serial}:{row.unique_id}", row.device, row.serial, row.circle)
+    unit = f"unit ..{row.unique_id[-8:]}" if row.unique_id else ""
+    code = f"PL1:{row.device}:{row.serial}:{row.unique_id}"
+    return Label(code, row.device, row.serial, row.circle, f"{unit} at {usb_path}" if unit and usb_path else unit)
 
 
 # --- sheets -----------------------------------------------------------------------------------------------------------
@@ -65,7 +74,7 @@ def sheets(labels: Sequence[Label], font_path: Path | None = None) -> bytes:
     """
     fonts = _Fonts(font_path)
     for label in labels:
-        fonts.check(f"{label.device} {label.serial} {label.circle}")
+        fonts.check(f"{label.device} {label.serial} {label.circle} {label.unit}")
     out = io.BytesIO()
     per_page, fixed_time = _COLUMNS * _ROWS, time.gmtime(0)
     for first in range(0, len(labels), per_page):
@@ -121,6 +130,7 @@ def _draw(page: Image.Image, label: Label, origin: tuple[int, int], fonts: _Font
     code = _qr_code(label.code)
     page.paste(code, (left + _MARGIN // 2, top + height - code.height - _MARGIN // 2))
     x, y, room = left + _MARGIN + code.width, top + _MARGIN + 90, width - code.width - 2 * _MARGIN
+    draw.text((x, y - 26), label.unit, 0, fonts.fitting(label.unit, _UNIT_SIZE, room))
     for text in (*_lines(label.serial, fonts, room), *_lines(label.circle, fonts, room)):
         draw.text((x, y), text, 0, fonts.fitting(text, _TEXT_SIZE, room))
         y += _LINE_HEIGHT
@@ -156,6 +166,7 @@ def zpl(labels: Sequence[Label]) -> bytes:
         "^XA^CI28^PW559^LL296\n"
         f"^FO24,20^A0N,40,36^FB511,1,0,L^FH_^FD{_escaped(label.device)}^FS\n"
         f"^FO24,70^BQN,2,4^FH_^FDMA,{_escaped(label.code)}^FS\n"
+        f"^FO250,68^A0N,18,16^FH_^FD{_escaped(label.unit)}^FS\n"
         f"^FO250,90^A0N,28,26^FH_^FD{_escaped(label.serial)}^FS\n"
         f"^FO250,130^A0N,28,26^FB285,4,4,L^FH_^FD{_escaped(label.circle)}^FS\n"
         "^XZ\n"

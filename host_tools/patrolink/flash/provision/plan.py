@@ -1,7 +1,7 @@
 """What provisioning changes: keys, memberships, configurations and events, computed before anything is written."""
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +36,11 @@ class PlannedDevice(NamedTuple):
     def name(self) -> str:
         """Id of the device."""
         return self.table.row.device
+
+    def files(self, ca: bytes) -> dict[str, bytes]:
+        """Return the files of the device by name, in the order in which they are written: it needs the first."""
+        certificate = {configuration.CA_FILE: ca} if ca else {}
+        return {**certificate, configuration.FILE: self.config}
 
     def event(self, batch: str, consent: str) -> Event:
         """Return the event that it was provisioned."""
@@ -72,28 +77,34 @@ class Plan(NamedTuple):
 
     def files(self, site: ProvisionSite, out: Path) -> dict[Path, bytes]:
         """Return the content of each file, the keys first: a hub must know a key before a device uses it."""
-        files = {site.keys_path: self.keys, site.members_path: self.members}
-        for device in self.devices:
-            files[out / device.name / configuration.FILE] = device.config
-            if self.ca:
-                files[out / device.name / configuration.CA_FILE] = self.ca
-        return files
+        return {**self.hub_files(site), **self.device_files(out)}
+
+    def hub_files(self, site: ProvisionSite) -> dict[Path, bytes]:
+        """Return the contents of the files of the hub."""
+        return {site.keys_path: self.keys, site.members_path: self.members}
+
+    def device_files(self, out: Path) -> dict[Path, bytes]:
+        """Return the contents of the files of the devices, in a folder for each."""
+        return {
+            out / device.name / name: content
+            for device in self.devices
+            for name, content in device.files(self.ca).items()
+        }
 
 
-def make(
-    site: ProvisionSite, table: Table, history: Mapping[str, Mapping[str, Event]], rotate: Collection[str]
-) -> Plan:
+def make(site: ProvisionSite, table: Table, events: Sequence[Event], rotate: Collection[str]) -> Plan:
     """Return what provisioning a table changes.
 
     Args:
         site: The site.
-        table: The devices.
-        history: The last event of each step by device, from the ledger.
+        table: The devices. One without a unique id has that of the unit which the ledger says it is.
+        events: The events of the ledger.
         rotate: Ids of devices that get a new key.
 
     Raises:
         UserError: A device to rotate is unknown, or a file of the site cannot be used.
     """
+    history, units = ledger.progress(events), ledger.units(events)
     data = site.read_keys()
     known = keys.parse(site.keys_path, data)
     _check_rotate(rotate, table, known)
@@ -116,10 +127,16 @@ def make(
                 f"--rotate {name} and admit it with `patrolink hub unbar`"
             )
         config = configuration.encode(builder.build(name, key, boards.find(entry.row.board)))
-        devices.append(PlannedDevice(entry, key, state, config))
+        devices.append(PlannedDevice(_with_unit(entry, units.get(name, "")), key, state, config))
     changes = {device.name: device.key for device in devices if device.state != "kept"}
     members = members_file.changed(site, table)
     return Plan(devices, keys_file.changed(site.keys_path, data, changes), members, ca, barred)
+
+
+def _with_unit(entry: TableDevice, unique_id: str) -> TableDevice:
+    if entry.row.unique_id or not unique_id:
+        return entry
+    return entry._replace(row=entry.row.model_copy(update={"unique_id": unique_id}))
 
 
 def _usable_key(site: ProvisionSite, secret: SiteSecret, device: str, epoch: int) -> DeviceKey:
@@ -155,7 +172,7 @@ def new_events(
     for device in plan.devices:
         done = history.get(device.name, {})
         event = device.event(batch, consent)
-        if "provision" not in done or _content(done["provision"]) != _content(event):
+        if "provision" not in done or not same_content(done["provision"], event):
             events.append(event)
         code = labels.get(device.name)
         if code and ("label" not in done or done["label"].version != code):
@@ -164,6 +181,11 @@ def new_events(
                 Event(row.device, "label", batch=batch, serial=row.serial, unique_id=row.unique_id, version=code)
             )
     return events
+
+
+def same_content(one: Event, other: Event) -> bool:
+    """Return whether two events say that a device was provisioned with the same result."""
+    return _content(one) == _content(other)
 
 
 def _content(event: Event) -> tuple[object, ...]:

@@ -64,6 +64,11 @@ class ProvisionSite:
         """Version of the consent that wearers have given."""
         return self.provision.consent
 
+    @property
+    def folder(self) -> Path:
+        """Folder of the site file."""
+        return self._base
+
     def names(self) -> Names:
         """Return what rows of a table may refer to.
 

@@ -1,6 +1,6 @@
 """One run of provisioning: everything is computed and checked, staged, and then committed together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,10 +57,9 @@ def provision(site: ProvisionSite, options: Options, book: Ledger) -> Result:
     """
     table = device_table.load(options.table, site.names())
     history = ledger.progress(book.content.events)
-    planned = plan.make(site, table, history, options.rotate)
-    if planned.barred:
-        raise UserError("\n".join(f"{options.table}: {text}" for text in planned.barred.values()))
-    shown = [labels.of_device(device) for device in table.devices]
+    planned = plan.make(site, table, book.content.events, options.rotate)
+    check_barred(planned, options.table)
+    shown = [labels.of_device(device.table) for device in planned.devices]
     files = planned.files(site, options.out)
     for path in options.labels:
         if path.resolve() in {used.resolve() for used in files}:
@@ -72,7 +71,7 @@ def provision(site: ProvisionSite, options: Options, book: Ledger) -> Result:
         with FileTransaction() as transaction:
             for path, data in files.items():
                 transaction.stage(path, data)
-            _check(planned, options.out, transaction)
+            check_configurations(planned, lambda name: transaction.staged_path(options.out / name / configuration.FILE))
             transaction.commit(lambda: book.append(events))
             return Result(planned.devices, table.delimiter, transaction.paths, events)
     except OSError as e:
@@ -82,9 +81,20 @@ def provision(site: ProvisionSite, options: Options, book: Ledger) -> Result:
         ) from None
 
 
-def _check(planned: Plan, out: Path, transaction: FileTransaction) -> None:
-    """Raise UserError if the agent does not accept a configuration."""
-    paths = {device.name: transaction.staged_path(out / device.name / configuration.FILE) for device in planned.devices}
+def check_barred(planned: Plan, table: Path) -> None:
+    """Raise UserError if a device of the table is barred and gets no new key."""
+    if planned.barred:
+        raise UserError("\n".join(f"{table}: {text}" for text in planned.barred.values()))
+
+
+def check_configurations(planned: Plan, path_of: Callable[[str], Path]) -> None:
+    """Raise UserError if the agent does not accept a configuration.
+
+    Args:
+        planned: The devices.
+        path_of: Returns the path of the configuration of a device.
+    """
+    paths = {device.name: path_of(device.name) for device in planned.devices}
     errors = dict(zip(paths, configuration.check(list(paths.values())), strict=True))
     if any(errors.values()):
         raise UserError("\n".join(_describe(errors, planned)))
