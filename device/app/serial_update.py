@@ -104,6 +104,7 @@ def run():
         ProvisionedFiles(platform.Files("/")),
     )
     gc.collect()
+    print("receiver ready")  # the host waits for this: a slow board takes seconds to get here
     try:
         restart = receiver.run()
     finally:

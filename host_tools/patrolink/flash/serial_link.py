@@ -59,15 +59,17 @@ class SerialLink:
         data, self._input = self._input[:length], self._input[length:]
         return data
 
-    def read_until(self, end: bytes, limit_s: float) -> bytes:
-        """Return the bytes up to `end`, and `end`.
+    def read_until(self, end: bytes, limit_s: float, *others: bytes) -> bytes:
+        """Return the bytes up to `end` or one of `others`, whichever comes first, and that.
 
         Raises:
-            DeadlineError: It did not come in time; what came stays in the input.
+            DeadlineError: None came in time; what came stays in the input.
         """
-        self._fill(lambda data: end in data, limit_s)
-        data, _, self._input = self._input.partition(end)
-        return data + end
+        ends = (end, *others)
+        self._fill(lambda data: any(end in data for end in ends), limit_s)
+        stop = min(self._input.index(end) + len(end) for end in ends if end in self._input)
+        data, self._input = self._input[:stop], self._input[stop:]
+        return data
 
     def ignore_cancel(self) -> None:
         """Let reads and writes end by their deadlines only: for the last words to the board after a cancellation."""

@@ -16,6 +16,7 @@ from patrolink.emulator.network.carrier import PROFILES
 from patrolink.emulator.scenarios.shift import Shift
 from patrolink.flash import flash_image
 from patrolink.flash.image import build, image_file, romfs
+from patrolink.flash.methods import serial_console
 from patrolink.flash.methods.serial_console import SerialMethod
 from patrolink.flash.records import RefusedError
 
@@ -118,6 +119,12 @@ def test_board_starts_what_was_flashed_and_the_broker_confirms_it(power_on, agen
     state = chip.journal.state
     assert report.delivered > 30 and report.problems == [] and report.flash_violations == 0
     assert state.slots[1].confirmed and state.floor == 2 and not state.slots[0].confirmed
+
+
+def test_platform_without_a_receiver_is_named(power_on, agent, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(serial_console, "_PROGRAM", "import app.receiver_of_a_later_platform\n")
+    assert flash(write_signed_image(tmp_path / "agent.plimg", agent), power_on()) == 1
+    assert "its platform has no receiver of agent images; flash the platform image" in capsys.readouterr().out
 
 
 def altered(path: Path) -> Path:

@@ -22,7 +22,9 @@ from patrolink.flash.serial_session import BLOCK_BYTES, NUMBERS, SerialSession
 
 BAUD = 115_200
 _PROGRAM = "from app.serial_update import run; run()\n"
-_REPL_S, _RECEIVER_S = 5.0, 2.0
+_READY = b"receiver ready\r\n"
+_ENDED = b"\x04"  # of the raw REPL
+_REPL_S, _START_S, _RECEIVER_S = 5.0, 30.0, 2.0
 _CONNECT_ATTEMPTS = 2
 _DIGEST_BYTES = 8
 
@@ -138,19 +140,19 @@ class SerialMethod(Method):
             try:
                 raw_repl.enter(self._link, _REPL_S)
                 raw_repl.start(self._link, _PROGRAM)
+                if not self._link.read_until(_READY, _START_S, _ENDED).endswith(_READY):
+                    raise DeviceError(
+                        f"{self.port}: MicroPython answers, but its platform has no receiver of agent images; flash "
+                        "the platform image of this board first"
+                    )
             except DeadlineError as e:
                 silence = silence or e  # unless a receiver runs already
             try:
-                session.open(_RECEIVER_S)
-            except (DeadlineError, DeviceError) as e:
-                if silence is not None:
-                    continue
-                if isinstance(e, DeviceError):
+                session.open(_START_S if silence is None else _RECEIVER_S)
+            except (DeadlineError, DeviceError):
+                if silence is None:
                     raise
-                raise DeviceError(
-                    f"{self.port}: MicroPython answers, but its platform has no receiver of agent images; flash the "
-                    "platform image of this board first"
-                ) from None
+                continue
             self._session = session
             return session
         assert silence is not None
