@@ -147,8 +147,8 @@ def chromium(folder: Path):
 
 def open_page(browser, url: str) -> None:
     """Open a hub's page as a new dispatcher, without cookies and storage."""
-    if not browser.current_url.startswith(url):
-        browser.get(url)  # cookies and storage belong to a site
+    # Cookies and storage belong to a site. The page itself would connect, and be refused when its cookie goes.
+    browser.get(f"{url.rstrip('/')}/session")
     browser.delete_all_cookies()
     browser.execute_script("localStorage.clear()")
     browser.get(url)
