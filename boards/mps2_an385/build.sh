@@ -61,7 +61,9 @@ while read -r package version suite file sum; do
   fi
 done <"$board_dir/sources.lock"
 
-# --- build: from scratch if the recipe has changed, which make does not detect; otherwise incremental ---
+# --- build: from scratch if the recipe has changed, which make does not detect, or the checkout has moved, of which
+# names of the old place would stay in the image; otherwise incremental ---
+recipe="$recipe $board_dir"
 [ "$(cat "$work/recipe" 2>/dev/null)" = "$recipe" ] || rm -rf "$work/port" "$work/recipe"
 export SOURCE_DATE_EPOCH=1744675200 PYTHONHASHSEED=0 LC_ALL=C MICROPY_GIT_TAG=v1.25.0 MICROPY_GIT_HASH=v1.25.0
 jobs=$(nproc)
