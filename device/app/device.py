@@ -297,7 +297,8 @@ class Device:
             self.recording.close(now_ms)
         self._receiver.flush()
         self.reporter.flush()
-        self._status.send(self._clock.now_ms())
+        if self._updates is None or not self._updates.restart_due:
+            self._status.send(self._clock.now_ms())
         self._drain()
         self.link.close()
         if self.camera is not None:

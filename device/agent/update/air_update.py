@@ -222,8 +222,10 @@ class AirUpdate:
             return
         installer = slots.make_installer(job.floor)
         yield from installer.check(header_data)
-        if not job.state:
+        if not job.state and store.received < job.size:
             self._report(enums.FIRMWARE_STATUS_STATE_FETCHING)
+        else:
+            self._save()
         yield from self._fetch(job.size)
         whole, payload = yield from store.digests()
         if payload != header.payload_sha256 or whole[: len(job.image)] != job.image:

@@ -141,6 +141,28 @@ class Installer:
         self._area.flash.erase(offset)
         self._program(offset, data)
 
+    def write_part(self, start, data):
+        """Write a part of the content that follows the one before.
+
+        Args:
+            start: Where it begins; at the beginning of a sector that is erased.
+            data: A memoryview.
+
+        Raises:
+            ValueError: it ends behind the content.
+            OSError: the flash does not keep the data.
+        """
+        if start + len(data) > self.header.size:
+            raise ValueError("more content than the header says")
+        offset = self._area.content_offset(self.slot) + start
+        while len(data):
+            if offset % SECTOR_BYTES == 0:
+                self._area.flash.erase(offset)
+            part = data[: SECTOR_BYTES - offset % SECTOR_BYTES]
+            self._program(offset, part)
+            offset += len(part)
+            data = data[len(part) :]
+
     def finish(self):
         """Steps: check the content, write the header and record the installation.
 
@@ -234,8 +256,11 @@ class Installer:
 
     def _program(self, offset, data):
         """Program data page by page into erased flash, and read the pages back."""
-        for start in range(0, len(data), _PAGE_BYTES):
-            self._area.flash.program(offset + start, data[start : start + _PAGE_BYTES])
+        start = 0
+        while start < len(data):
+            part = data[start : start + _PAGE_BYTES - (offset + start) % _PAGE_BYTES]
+            self._area.flash.program(offset + start, part)
+            start += len(part)
         if not self._holds(offset, data):
             raise OSError(_EIO)
 
@@ -243,29 +268,17 @@ class Installer:
 class ContentStream:
     """Writes content that comes in order, in parts of any size, such as the output of a delta.
 
+    It needs no buffer: each sector is erased when its first byte comes, also if it holds the same already.
+
     Args:
         installer: Installer after `begin`.
     """
 
     def __init__(self, installer):
         self._installer = installer
-        self._block = memoryview(bytearray(BLOCK_BYTES))
-        self._filled = 0
-        self._index = 0
+        self._written = 0
 
     def write(self, data):
         """Take a part of the content, a memoryview. Raises ValueError behind its end, OSError from the flash."""
-        installer = self._installer
-        start = 0
-        while start < len(data):
-            if self._index >= installer.blocks:
-                raise ValueError("more content than the header says")
-            size = installer.block_size(self._index)
-            n = min(size - self._filled, len(data) - start)
-            self._block[self._filled : self._filled + n] = data[start : start + n]
-            self._filled += n
-            start += n
-            if self._filled == size:
-                installer.write_block(self._index, self._block[:size])
-                self._index += 1
-                self._filled = 0
+        self._installer.write_part(self._written, data)
+        self._written += len(data)
