@@ -122,12 +122,17 @@ except ImportError:
 
     @_single_step
     def sign(private, digest):
-        """Steps to r | s of ECDSA over a SHA-256 digest, with the nonce of RFC 6979 and the lower s."""
+        """Steps to r | s of ECDSA over a SHA-256 digest, with the lower s, and the nonce of RFC 6979 if possible."""
+        from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives import hashes
         from cryptography.hazmat.primitives.asymmetric import ec, utils
 
-        algorithm = ec.ECDSA(utils.Prehashed(hashes.SHA256()), deterministic_signing=True)
-        r, s = utils.decode_dss_signature(_load_private_key(private).sign(bytes(digest), algorithm))
+        key, prehashed = _load_private_key(private), utils.Prehashed(hashes.SHA256())
+        try:
+            signature = key.sign(bytes(digest), ec.ECDSA(prehashed, deterministic_signing=True))
+        except (TypeError, UnsupportedAlgorithm):  # cryptography < 43, as in Debian 12, or OpenSSL < 3.2
+            signature = key.sign(bytes(digest), ec.ECDSA(prehashed))
+        r, s = utils.decode_dss_signature(signature)
         s = min(s, int.from_bytes(_ORDER, "big") - s)
         return r.to_bytes(PRIVATE_KEY_BYTES, "big") + s.to_bytes(PRIVATE_KEY_BYTES, "big")
 

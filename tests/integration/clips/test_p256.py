@@ -3,6 +3,8 @@
 import hashlib
 import random
 
+from compat import crypto
+from compat.steps import run_to_completion
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -102,3 +104,13 @@ def test_invalid_points_are_refused():
     invalid += [b"\0", b"\4" + compressed(key(5))[1:], compressed(key(5))[:-1]]
     for point, result in zip(invalid, on_micropython([(one, point, bytes(32)) for point in invalid]), strict=True):
         assert "P-256 public key" in result[1], point.hex()
+
+
+def test_signature_is_valid_where_the_library_has_no_deterministic_nonce(monkeypatch):
+    """As that of Debian 12."""
+    monkeypatch.setattr(ec, "ECDSA", lambda algorithm, ecdsa=ec.ECDSA: ecdsa(algorithm))
+    private, digest = (19).to_bytes(32, "big"), hashlib.sha256(b"digest").digest()
+    signed = run_to_completion(crypto.sign(private, digest))
+    public = key(19).public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    assert run_to_completion(crypto.verify(public, digest, signed)) is True
+    assert int.from_bytes(signed[32:], "big") <= ORDER // 2
