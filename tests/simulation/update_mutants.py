@@ -2,10 +2,12 @@
 
 python tests/simulation/update_mutants.py [PART OF A NAME]      default: all mutants of update_mutants.toml
 
-Each mutant runs in a separate process, with a cut at every EVERY-th operation. Prints a table of mutant, file, and what
-it breaks, and writes it to build/bench/update_mutants.json. Exit code 1 if a mutant survives.
+Each mutant runs in a separate process, with a cut at every EVERY-th operation of update_cuts.py, or of file_cuts.py.
+Prints a table of mutant, file, and what it breaks, and writes it to build/bench/update_mutants.json. Exit code 1 if a
+mutant survives.
 """
 
+import importlib
 import json
 import os
 import subprocess
@@ -27,10 +29,9 @@ from tests.support import mutants  # noqa: E402
 def run(mutant: dict[str, str]) -> str:
     """Return the first broken promise, or "" if the mutant survives. This process has the mutant."""
     mutants.activate(mutant)
-    from tests.simulation import update_cuts
-
+    simulation = importlib.import_module(f"tests.simulation.{mutant.get('simulation', 'update_cuts')}")
     try:
-        cuts = update_cuts.run(EVERY, stop_early=True)
+        cuts = simulation.run(EVERY, stop_early=True)
     except Exception as e:  # a fault may break an update itself
         return f"{type(e).__name__}: {e}"
     return cuts.examples[0] if cuts.examples else ""

@@ -3,6 +3,7 @@
 Modules that only some configurations need are imported inside functions: on MicroPython each one takes heap.
 """
 
+import os
 import select
 import time
 
@@ -137,7 +138,7 @@ def audio():
 
 
 class Watchdog:
-    """Linux's watchdog device, which resets the board when it is not fed.
+    """Linux's watchdog device, which resets the board when it is not fed, and that of the service manager.
 
     Args:
         path: Path of the device (/dev/watchdog), or None for no watchdog.
@@ -145,11 +146,18 @@ class Watchdog:
 
     def __init__(self, path):
         self._file = open_unbuffered(path, "wb") if path else None
+        self._service = None
+        if os.getenv("WATCHDOG_USEC"):
+            from hal.posix.service_manager import ServiceManager
+
+            self._service = ServiceManager()
 
     def feed(self):
         """Restart the countdown."""
         if self._file is not None:
             self._file.write(b"\0")
+        if self._service is not None:
+            self._service.feed()
 
     def close(self):
         """Stop the watchdog before a planned power-off, with the driver's magic close."""
@@ -162,6 +170,16 @@ class Watchdog:
 def reset():
     """Ask for a reset of the board: end with exit code 5; the parent process starts the agent again."""
     raise SystemExit(5)
+
+
+def open_flash():
+    """Return the flash port of the update area in the folder PATROLINK_SLOTS, or None without one."""
+    folder = os.getenv("PATROLINK_SLOTS")
+    if not folder:
+        return None
+    from hal.posix import update_area
+
+    return update_area.FileFlash(update_area.Folder(folder))
 
 
 def board_counters():
