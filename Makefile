@@ -17,8 +17,8 @@ help:
 	@echo "make test-fast run the tests that need no real time: structure, unit, protocol, simulation"
 	@echo "make setup     create .venv with the tool .venv/bin/patrolink"
 	@echo "make hil       run the tests on boards, those in PATROLINK_HARDWARE or emulated ones; results in build/hil"
-	@echo "make image     build the agent image of BOARD (mps2_an385), and its firmware with the agent frozen in if it has a recipe,"
-	@echo "               which accepts images of the release keys in TRUST"
+	@echo "make image     build the agent image of BOARD (mps2_an385), and its firmware or package if it has a recipe, which"
+	@echo "               accepts images of the release keys in TRUST"
 	@echo "make parity    run the unit tests on CPython and on MicroPython"
 	@echo "make bench     run the benchmarks with their peers; results in build/bench and docs/benchmarks.md"
 	@echo "make docs      build the documentation site; results in build/docs"
@@ -102,11 +102,13 @@ $(TUS): tests/integration/clips/node/package-lock.json
 	else echo "note: the tus server could not be fetched (build/node/npm.log); tests against it are skipped" >&2; fi
 node: $(TUS)
 
-# Debian packages for further tests, installed if this user may; tests that need a missing one are skipped.
+# Debian packages for further tests, installed if this user may; tests that need a missing one are skipped. Tests start
+# sshd themselves, on loopback: its installation must not open this machine.
 debian:
 	@missing=$$($(PYTHON) tests/support/setup_plan.py --missing); \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  echo "installing $$missing (once)" >&2; \
+	  case " $$missing " in *" openssh-server "*) systemctl mask -q ssh.service ssh.socket || :;; esac; \
 	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; } \
 	    >/dev/null 2>&1 || echo "note: some of $$missing could not be installed; tests that need them are skipped" >&2; \
 	fi
@@ -178,6 +180,7 @@ sim: .venv/test-ready $(UMQTT)
 	@$(BIN)/python tests/simulation/power_cuts.py
 	@$(BIN)/python tests/simulation/clip_cuts.py
 	@$(BIN)/python tests/simulation/update_cuts.py
+	@$(BIN)/python tests/simulation/file_cuts.py
 	@$(BIN)/python tests/simulation/update_mutants.py
 	@$(BIN)/python tests/simulation/ptt_floor.py
 	@$(BIN)/python tests/simulation/terms_site.py

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     """Print what the image contains."""
     from patrolink_protocol import image_header
 
-    from patrolink.flash.image import image_file, release_key, romfs
+    from patrolink.flash.image import image_file, module_archive, release_key, romfs
 
     trust = release_key.load_trust_store(Path(args.trust)) if args.trust else None
     result = image_file.load(Path(args.file))
@@ -53,10 +53,13 @@ def run(args: argparse.Namespace) -> int:
         state = "not verified"
     files: dict[str, bytes] = {}
     if result.header.kind == image_header.AGENT:
+        form, read = (
+            ("zip archive", module_archive.read) if result.header.architecture == "cpython" else ("ROMFS", romfs.read)
+        )
         try:
-            files = romfs.read(result.payload)
-        except romfs.RomfsError as e:
-            raise UserError(f"{args.file}: the content is not a ROMFS ({e}); build the image again") from None
+            files = read(result.payload)
+        except (module_archive.ArchiveError, romfs.RomfsError) as e:
+            raise UserError(f"{args.file}: the content is not a {form} ({e}); build the image again") from None
     fields = image.fields(args.file, result, state)
     if args.json:
         print_record("image", fields)

@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from patrolink.core import resources, settings_file
 from patrolink.core.errors import DeviceError, UserError
 
-Architecture = Literal["armv6m", "armv7m", "armv7em", "armv7emsp", "armv7emdp", "xtensa", "xtensawin", "rv32imc"]
+Architecture = Literal[
+    "armv6m", "armv7m", "armv7em", "armv7emsp", "armv7emdp", "xtensa", "xtensawin", "rv32imc", "cpython"
+]
 Feature = Literal["gps", "modem", "ptt", "camera", "buttons", "watchdog", "console"]
 _EMULATED = "emulated"
 _EXAMPLE = "boards/unix/board.toml"
@@ -149,8 +151,10 @@ class Board(_Strict):
 
     @model_validator(mode="after")
     def _check_architecture(self) -> "Board":
-        if self.architecture and self.hal != "baremetal":
-            raise ValueError("only boards with hal = 'baremetal' run firmware and have an architecture; remove it")
+        if self.architecture and (self.architecture == "cpython") != (self.runtime == "cpython"):
+            raise ValueError("agent images for CPython have the architecture 'cpython', others never; correct it")
+        if self.architecture and self.hal != "baremetal" and self.runtime != "cpython":
+            raise ValueError("a board with hal = 'posix' has images only if it runs CPython; remove its architecture")
         return self
 
     @property

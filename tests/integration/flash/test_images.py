@@ -114,7 +114,7 @@ def test_platform_image(folder, capsys):
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["--board", "linux", "--rollback", "1"], "runs a process, not firmware"),
+        (["--board", "unix", "--rollback", "1"], "runs a process, not firmware"),
         (["--board", "mps2", "--rollback", "1"], "mps2"),
         (["--board", BOARD, "--rollback", "-1"], "rollback is -1"),
         (["--board", BOARD, "--rollback", "4294967296"], "rollback is 4294967296"),

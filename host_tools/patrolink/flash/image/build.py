@@ -1,4 +1,4 @@
-"""Builds images: the agent as a ROMFS of compiled modules, or a platform binary, with an unsigned header."""
+"""Builds images with an unsigned header: the agent as a ROMFS of compiled modules or an archive, a platform binary."""
 
 import hashlib
 import subprocess
@@ -12,10 +12,10 @@ from patrolink_protocol.image_header import ImageHeader
 from patrolink.core import resources
 from patrolink.core.boards import Board
 from patrolink.core.errors import UserError
-from patrolink.flash.image import delta, romfs
+from patrolink.flash.image import delta, module_archive, romfs
 from patrolink.flash.image.image_file import Image
 
-_SOURCES_TOOL = "boards/firmware_sources.py"
+_SOURCES_TOOLS = {"micropython": "boards/firmware_sources.py", "cpython": "boards/linux/agent_sources.py"}
 _COMPILE_TIMEOUT_S = _SOURCES_TIMEOUT_S = 60
 
 
@@ -43,7 +43,7 @@ def build_agent(board: Board, info: BuildInfo) -> Image:
     architecture = _architecture(board)
     with tempfile.TemporaryDirectory(prefix="patrolink-image-") as name:
         folder = Path(name) / "agent"
-        tool = resources.root() / _SOURCES_TOOL
+        tool = resources.root() / _SOURCES_TOOLS[board.runtime]
         command = [sys.executable, str(tool), str(folder)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_SOURCES_TIMEOUT_S)
@@ -53,9 +53,13 @@ def build_agent(board: Board, info: BuildInfo) -> Image:
             ) from None
         if done.returncode:
             raise UserError(f"the agent's sources cannot be prepared; reinstall the tool:\n{done.stderr}")
+        paths = sorted(folder.rglob("*.py"))
+        if board.runtime == "cpython":
+            sources = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+            return _image(image_header.AGENT, board, module_archive.write(sources), info)
         files = {
             path.relative_to(folder).with_suffix(".mpy").as_posix(): compile_module(path, folder, architecture)
-            for path in sorted(folder.rglob("*.py"))
+            for path in paths
         }
     return _image(image_header.AGENT, board, romfs.write(files), info)
 
@@ -118,7 +122,7 @@ def compile_module(path: Path, folder: Path, architecture: str) -> bytes:
 
 
 def _architecture(board: Board) -> str:
-    if board.hal != "baremetal":
+    if board.hal != "baremetal" and board.architecture is None:
         raise UserError(
             f"board {board.name} has no images: it runs a process, not firmware; `patrolink boards` lists all boards"
         )
