@@ -76,6 +76,8 @@ PROGRAMS = (
         "integration/clips/test_clip_export.py integration/clips/test_avi_players.py integration/clips/test_h264.py "
         "integration/cli/test_live_cli.py integration/live/test_live_view_media.py",
     ),
+    Program("sshd", "openssh-server", "integration/flash/test_linux_camera.py"),
+    Program("systemd-analyze", "systemd", "integration/flash/test_linux_package.py"),
     Program("zsh", "zsh", "integration/cli/test_completion.py"),
     Program("fish", "fish", "integration/cli/test_completion.py"),
     Program("man", "man-db", "integration/cli/test_man_pages.py"),

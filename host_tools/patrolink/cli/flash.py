@@ -23,7 +23,7 @@ from patrolink.core.errors import DeviceError, UserError
 from patrolink.core.json_lines import print_record, print_summary
 from patrolink.core.signals import StopSignal
 from patrolink.core.text import plural, printable
-from patrolink.flash import flash_image, ports, screen
+from patrolink.flash import flash_image, ports, screen, ssh_link
 from patrolink.flash.device_flow import ENDED, State
 from patrolink.flash.fleet import Device, Fleet, Options
 from patrolink.flash.ledger import FAILED, OK, Event, Ledger
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "patrolink flash agent.plimg /dev/ttyUSB0 --trust release.pem",
     "patrolink flash agent.plimg --all --trust release.pem --dry-run",
+    "patrolink flash camera.plimg root@camera-7 root@camera-8 --trust release.pem",
     "PATROLINK_FLASH_TRUST=release.pem patrolink flash platform.plimg --all --jobs 8 --json",
     "patrolink flash agent.plimg --web --trust release.pem",
     "patrolink flash agent.plimg --all --trust release.pem --batch monday --provision radios.csv --labels labels.pdf",
@@ -46,7 +47,12 @@ _JOBS, _RETRIES = 16, 2
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
     parser.add_argument("image", metavar="IMAGE", help="image file (.plimg)")
-    parser.add_argument("ports", metavar="PORT", nargs="*", help="serial port, or folder of the drive of an RP2040")
+    parser.add_argument(
+        "ports",
+        metavar="PORT",
+        nargs="*",
+        help="serial port, drive of an RP2040, or address of a camera",
+    )
     parser.add_argument("--all", action="store_true", help="all serial ports on USB")
     parser.add_argument("--trust", metavar="FILE", help="public release keys (PEM) that may sign the image")
     parser.add_argument("--unverified", action="store_true", help="do not verify the signature: for a bench")
@@ -54,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ledger", metavar="FILE", help="enter what was done to each device in this ledger; nothing with --dry-run"
     )
     parser.add_argument("--board", metavar="NAME", help="refuse an image that is for another board")
-    parser.add_argument("--method", choices=METHODS, help="default: console for an agent image, loader for a platform")
+    parser.add_argument("--method", choices=METHODS, help="default: console or ssh for an agent, loader for a platform")
     parser.add_argument(
         "--jobs", metavar="N", type=positive_count, default=_JOBS, help=f"devices at the same time (default: {_JOBS})"
     )
@@ -100,6 +106,11 @@ def run(args: argparse.Namespace) -> int:
     method = args.method or default_method(image, board)
     if method == "uf2" and args.all:
         raise UserError("drives of boot loaders are no ports; name the folders at which they are mounted")
+    if method == "linux":
+        if args.all:
+            raise UserError("cameras are not on USB; name their addresses for ssh, such as root@camera-7")
+        for name in args.ports:
+            ssh_link.check_target(name)
     targets = _targets(args.ports, args.all, ports.list_ports())
     options = Options(args.jobs, args.retries, args.dry_run)
     _check_provisioning(args, method)

@@ -3,7 +3,7 @@
 import time
 
 from patrolink.core.errors import DeadlineError, DeviceError
-from patrolink.flash.serial_link import SerialLink
+from patrolink.flash.link import Link
 
 _INTERRUPT, _RAW, _END, _PASTE = b"\r\x03\x03", b"\r\x01", b"\x04", b"\x05A\x01"
 _PROMPT = b"raw REPL; CTRL-B to exit\r\n>"
@@ -13,7 +13,7 @@ _ANSWER_S = 5.0
 _RESTART_S = 15.0  # a soft reset mounts the file system
 
 
-def enter(link: SerialLink, limit_s: float) -> None:
+def enter(link: Link, limit_s: float) -> None:
     """Interrupt what runs on a board, and restart its interpreter in the raw REPL with an empty heap.
 
     Raises:
@@ -33,7 +33,7 @@ def enter(link: SerialLink, limit_s: float) -> None:
     link.read_until(_PROMPT, _RESTART_S)
 
 
-def start(link: SerialLink, program: str) -> None:
+def start(link: Link, program: str) -> None:
     """Start a program in the raw REPL; its output follows.
 
     Raises:

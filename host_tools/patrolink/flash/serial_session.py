@@ -10,8 +10,8 @@ from typing import Any
 from patrolink.core.errors import DeadlineError, DeviceError
 from patrolink.core.text import plural
 from patrolink.flash.copy_plan import Part
+from patrolink.flash.link import Link
 from patrolink.flash.records import RefusedError
-from patrolink.flash.serial_link import SerialLink
 
 BLOCK_BYTES = 4096
 NUMBERS = 1 << 16  # of frames
@@ -41,7 +41,7 @@ class SerialSession:
             to another frame of that number would be taken for the reply.
     """
 
-    def __init__(self, link: SerialLink, number: int, answer_s: float = 5.0, work_s: float = 60.0) -> None:
+    def __init__(self, link: Link, number: int, answer_s: float = 5.0, work_s: float = 60.0) -> None:
         self._link, self._answer_s, self._work_s = link, answer_s, work_s
         self._deflater = zlib.compressobj(9, zlib.DEFLATED, -_WINDOW_BITS)
         self._number = number

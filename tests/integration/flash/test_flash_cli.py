@@ -69,7 +69,11 @@ def test_boards_are_flashed_and_failures_counted(platform, tmp_path, capsys):
         (["ALTERED", "a"], 2, "it is damaged, copy it again"),
         (["DELTA", "a"], 2, "a delta image, which only goes over the air"),
         (["MPS2", "a"], 2, "takes no platform image"),
-        (["LINUX", "a"], 2, "does not run MicroPython"),
+        (["LINUX", "--all"], 2, "cameras are not on USB"),
+        (["LINUX", "a b"], 2, "no address of a camera"),
+        (["LINUX", "a", "--method", "serial"], 2, "the method serial does not reach board linux"),
+        (["PICO", "a", "--method", "linux"], 2, "the method linux does not reach board rpi_pico"),
+        (["PACKAGE", "a"], 2, "is a Debian package"),
         (["PICO", "a"], 2, "board rpi_pico has no slots for agent images"),
     ],
 )
@@ -86,7 +90,8 @@ def test_what_cannot_work_is_refused_before_any_port_is_opened(
         "ALTERED": tmp_path / "altered",
         "DELTA": write_image(tmp_path / "delta", CONTENT, **delta),
         "MPS2": write_image(tmp_path / "mps2", CONTENT, kind=image_header.PLATFORM),
-        "LINUX": write_image(tmp_path / "linux", CONTENT, board="linux"),
+        "LINUX": write_image(tmp_path / "linux", CONTENT, board="linux", architecture="cpython"),
+        "PACKAGE": write_image(tmp_path / "package", CONTENT, board="linux", kind=image_header.PLATFORM),
         "PICO": write_image(tmp_path / "pico", CONTENT, board="rpi_pico", architecture="armv6m"),
     }
     files["README"].write_text("x" * 300)

@@ -11,24 +11,28 @@ from patrolink.core.errors import UserError
 from patrolink.flash.flash_image import AGENT, FlashImage
 from patrolink.flash.method import Factory
 from patrolink.flash.methods.esptool import EsptoolMethod, require_esptool
+from patrolink.flash.methods.linux_ssh import LinuxMethod
 from patrolink.flash.methods.serial_console import SerialMethod
 from patrolink.flash.methods.uf2 import Uf2Method
 
-METHODS = ("serial", "esptool", "uf2")
+METHODS = ("serial", "esptool", "uf2", "linux")
 # Port of MicroPython: chip as esptool names it, and address of the firmware in its flash.
 _ESP_CHIPS = {"esp32": ("ESP32", 0x1000)}
 
 
 def default_method(image: FlashImage, board: Board) -> str:
-    """Return the method for an image: its loader for a platform image, the console for an agent image.
+    """Return the method for an image: its loader for a platform image, console or ssh for an agent image.
 
     Raises:
         UserError: The board has no method for it.
     """
     if image.header.kind == AGENT:
-        if board.runtime != "micropython":
-            raise UserError(f"board {board.name} does not run MicroPython; there is no method for its agent images")
-        return "serial"
+        return "linux" if board.runtime == "cpython" else "serial"
+    if board.runtime == "cpython":
+        raise UserError(
+            f"the platform of board {board.name} is a Debian package; `make image BOARD={board.name}` builds it, and "
+            "`apt-get install ./patrolink-platform.deb` on the camera installs it"
+        )
     if board.flash == "none":
         raise UserError(
             f"board {board.name} is emulated and takes no platform image; `make image BOARD={board.name}` builds its "
@@ -44,18 +48,21 @@ def method_factory(name: str, image: FlashImage, board: Board) -> Iterator[Facto
     Raises:
         UserError: The method cannot write this image.
     """
-    if name == "serial":
+    if name in ("serial", "linux"):
         if image.header.kind != AGENT:
             raise UserError(
-                f"{image.path}: the method serial writes agent images, and this is {image.label}; use --method "
+                f"{image.path}: the method {name} writes agent images, and this is {image.label}; use --method "
                 f"{board.flash}"
             )
+        if name != default_method(image, board):
+            raise UserError(f"the method {name} does not reach board {board.name}; leave --method out")
         if board.update is None:
             raise UserError(
                 f"board {board.name} has no slots for agent images ([update] in its board.toml); use the agent that is "
                 "frozen in its firmware"
             )
-        yield lambda port, cancel: SerialMethod(port, cancel, image)
+        method = LinuxMethod if name == "linux" else SerialMethod
+        yield lambda port, cancel: method(port, cancel, image)
         return
     if image.header.kind == AGENT:
         raise UserError(f"{image.path}: the method {name} writes platform images, and this is {image.label}")

@@ -15,6 +15,7 @@ from patrolink.core.errors import DeadlineError, DeviceError, UserError
 from patrolink.core.text import plural
 from patrolink.flash import copy_plan, raw_repl
 from patrolink.flash.flash_image import FlashImage
+from patrolink.flash.link import Link
 from patrolink.flash.method import Method, Report
 from patrolink.flash.records import Assignment, Identity, Plan
 from patrolink.flash.serial_link import SerialLink
@@ -41,7 +42,7 @@ class SerialMethod(Method):
     def __init__(self, port: str, cancel: threading.Event, image: FlashImage) -> None:
         super().__init__(port, cancel)
         self._image = image
-        self._link: SerialLink | None = None
+        self._link: Link | None = None
         self._session: SerialSession | None = None
         self._present_sha256 = b""
 

@@ -1,0 +1,228 @@
+"""Receives an agent image over standard input: the camera's side of the method `linux` of `patrolink flash`.
+
+usage: python3 slot_session.py [STOP-COMMAND START-COMMAND]
+
+Environment: PATROLINK_SLOTS, folder of the update area. The requests are those of the serial receiver. The agent goes
+on until an image is accepted; then it is stopped, and started when the session ends, however it ends.
+
+Exit code: 0, 1 if the agent cannot be stopped or started, 2 for a wrong call.
+"""
+
+import binascii
+import hashlib
+import json
+import os
+import select
+import shlex
+import signal
+import subprocess
+import sys
+
+FOLDER = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [FOLDER]
+
+import platform_build  # noqa: E402  # of the package
+from agent.update.boot_journal import BootJournal  # noqa: E402
+from agent.update.installer import ImageRefusedError, Installer, Target  # noqa: E402
+from agent.update.release_keys import ReleaseKeys  # noqa: E402
+from agent.update.serial_receiver import FailedError, RefusedError, SerialReceiver  # noqa: E402
+from agent.update.slot_target import SlotTarget  # noqa: E402
+from agent.update.slots import UpdateArea  # noqa: E402
+from compat.inflate_stream import InflateStream  # noqa: E402
+from compat.steps import run_to_completion  # noqa: E402
+from hal.posix import platform, update_area  # noqa: E402
+
+_SILENCE_S = 60  # of the host, at most: a broken connection must not keep the agent stopped
+_COMMAND_S = 120
+_MACHINE_ID = "/etc/machine-id"
+
+
+class Service:
+    """The service of the agent.
+
+    Args:
+        commands: Commands that stop and start it, or none: there is nothing to stop.
+    """
+
+    def __init__(self, commands):
+        self._commands = commands
+        self._stopped = False
+
+    def stop(self):
+        """Stop the agent. Raises OSError."""
+        if not self._stopped:
+            self._stopped = True
+            self._execute(0)
+
+    def start(self):
+        """Start the agent again if it was stopped. Raises OSError."""
+        if self._stopped:
+            self._stopped = False
+            self._execute(1)
+
+    def _execute(self, number):
+        if not self._commands:
+            return
+        command = self._commands[number]
+        owner = os.geteuid()
+        os.seteuid(os.getuid())
+        try:
+            subprocess.run(
+                shlex.split(command), stdin=subprocess.DEVNULL, stdout=sys.stderr, timeout=_COMMAND_S, check=True
+            )
+        except (OSError, subprocess.SubprocessError) as e:
+            raise OSError("%s: %s" % (command, e))
+        finally:
+            os.seteuid(owner)
+
+
+class ServiceTarget:
+    """Takes an image as SlotTarget does; the agent is stopped before anything is written.
+
+    Args:
+        folder: Path of the update area.
+        service: Service.
+        keys: ReleaseKeys.
+    """
+
+    def __init__(self, folder, service, keys):
+        self._folder = folder
+        self._service = service
+        self._keys = keys
+        self._lock = None
+        self._read()
+
+    @property
+    def journal(self):
+        """BootJournal as it was when it was read."""
+        return self._journal
+
+    @property
+    def present(self):
+        """See SlotTarget."""
+        return self._target.present
+
+    @property
+    def source_bytes(self):
+        """See SlotTarget."""
+        return self._target.source_bytes
+
+    def read_source(self, offset, buffer):
+        """See SlotTarget."""
+        self._target.read_source(offset, buffer)
+
+    def begin(self, header_data):
+        """See SlotTarget. An image that is refused does not stop the agent."""
+        try:
+            run_to_completion(self._installer.check(header_data))
+        except ImageRefusedError as e:
+            raise RefusedError(str(e))
+        if self._lock is None:
+            try:
+                self._service.stop()
+                self._lock = update_area.lock(self._folder, wait=False)
+            except BlockingIOError:
+                raise FailedError("another session, or an agent that was started by hand, uses the slots")
+            except OSError as e:
+                raise FailedError("the agent cannot be stopped: %s" % e)
+            self._read()  # the agent has written boot records until it stopped
+        self._target.begin(header_data)
+
+    def block_digest(self, index):
+        """See SlotTarget."""
+        return self._target.block_digest(index)
+
+    def write_block(self, index, data):
+        """See SlotTarget."""
+        self._target.write_block(index, data)
+
+    def finish(self):
+        """See SlotTarget."""
+        self._target.finish()
+
+    def close(self):
+        """Let others change the update area."""
+        if self._lock is not None:
+            self._lock.close()
+
+    def _read(self):
+        flash = platform.open_flash()
+        area = UpdateArea(flash, flash.slot_bytes)
+        self._journal = BootJournal(flash)
+        this = Target(platform_build.BOARD, platform_build.ARCHITECTURE, platform_build.PLATFORM)
+        self._installer = Installer(area, self._journal, self._keys.verify, this)
+        self._target = SlotTarget(area, self._journal, self._installer)
+
+
+def unique_id():
+    """Return an id of this camera; machine-id itself is not to be disclosed (machine-id(5))."""
+    try:
+        with open(_MACHINE_ID, "rb") as f:
+            return hashlib.sha256(b"patrolink unique id 1\0" + f.read().strip()).hexdigest()[:16]
+    except OSError:
+        return ""
+
+
+def describe(target, keys):
+    """Return what the camera says of itself, as JSON."""
+    present = target.present
+    identity = {
+        "board": platform_build.BOARD,
+        "architecture": platform_build.ARCHITECTURE,
+        "unique_id": unique_id(),
+        "platform": platform_build.PLATFORM,
+        "version": present.version if present else "",
+        "rollback": present.rollback if present else None,
+        "rollback_floor": target.journal.state.lowest_rollback(),
+        "release_keys": [binascii.hexlify(key_id).decode() for key_id in keys.key_ids],
+    }
+    return json.dumps(identity).encode()
+
+
+def read_input(buffer):
+    """Fill a buffer from the host. Raises OSError when the host has closed the connection, or is silent."""
+    while buffer:
+        if not select.select([0], [], [], _SILENCE_S)[0]:
+            raise OSError("no data for %d s" % _SILENCE_S)
+        n = os.readv(0, [buffer])
+        if not n:
+            raise OSError("the connection has ended")
+        buffer = buffer[n:]
+
+
+def write_output(data):
+    """Write bytes to the host."""
+    while data:
+        data = data[os.write(1, data) :]
+
+
+def main():
+    """Serve one host; return the exit code."""
+    if len(sys.argv) not in (1, 3):
+        print(__doc__, file=sys.stderr)
+        return 2
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
+    folder = os.environ["PATROLINK_SLOTS"]
+    if os.getuid() == 0:
+        os.seteuid(os.stat(folder).st_uid)  # files belong to the agent
+    service = Service(sys.argv[1:])
+    keys = ReleaseKeys(platform_build.RELEASE_KEYS)
+    target = ServiceTarget(folder, service, keys)
+    code = 0
+    try:
+        SerialReceiver(read_input, write_output, InflateStream, target, lambda: describe(target, keys)).run()
+    except OSError as e:
+        print("slots: %s" % e, file=sys.stderr)
+    finally:
+        target.close()
+        try:
+            service.start()
+        except OSError as e:
+            print("slots: the agent cannot be started: %s" % e, file=sys.stderr)
+            code = 1
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
