@@ -12,6 +12,7 @@ Exit code: 0 after the power button, 1 after a bug, 2 for a bad configuration, 3
 import os
 import signal
 import sys
+import time
 from collections import namedtuple
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
@@ -19,6 +20,7 @@ sys.path[:0] = [FOLDER]
 
 _CRASHES = "/crashes"  # length of this file: bugs of the package's agent in a row
 _CRASHES_MAX = 3
+_STABLE_S = 600
 _BUTTONS = "/buttons"
 _BUG = 1
 _PERMANENT = (2, 3)  # exit codes that a restart does not help against
@@ -60,13 +62,13 @@ class Crashes:
         """Return their number."""
         return os.stat(self._path).st_size
 
-    def add(self):
-        """Count one more."""
-        with open(self._path, "a") as f:
+    def add(self, ran_s):
+        """Count one more; after a long run it is the first in a row."""
+        with open(self._path, "w" if ran_s >= _STABLE_S else "a") as f:
             f.write("x")
 
     def forget(self):
-        """There is none: the agent has ended well."""
+        """There is none: the agent was stopped."""
         os.truncate(self._path, 0)
 
 
@@ -145,12 +147,13 @@ def main():
     if choice.slot is not None:
         log("slot %s%s" % ("ab"[choice.slot], ", on trial" if choice.on_trial else ""))
     if choice.safe:
-        log("safe mode after %d crashes; switch the camera off and on to leave it" % _CRASHES_MAX)
+        log("safe mode after %d crashes; stop the service or switch the camera off to leave it" % _CRASHES_MAX)
     ServiceManager().notify("READY=1")
+    start_s = time.monotonic()
     code = run(sys.argv[1], choice)
     if choice.slot is None and code == _BUG:
-        crashes.add()
-    elif choice.slot is None:
+        crashes.add(time.monotonic() - start_s)
+    elif code == 0:
         crashes.forget()
     if choice.on_trial and code in _PERMANENT:
         code = _BUG  # a configuration that only the image on trial refuses is a fault of the image

@@ -1,14 +1,16 @@
 """Receives an agent image over standard input: the camera's side of the method `linux` of `patrolink flash`.
 
-usage: python3 slot_session.py [STOP-COMMAND START-COMMAND]
+usage: python3 slot_session.py CONFIG-FOLDER [STOP-COMMAND START-COMMAND]
 
 Environment: PATROLINK_SLOTS, folder of the update area. The requests are those of the serial receiver. The agent goes
-on until an image is accepted; then it is stopped, and started when the session ends, however it ends.
+on until an image or a configuration is accepted; then it is stopped, and started when the session ends, however it
+ends. root writes the configuration, and the owner of the slots everything else.
 
 Exit code: 0, 1 if the agent cannot be stopped or started, 2 for a wrong call.
 """
 
 import binascii
+import contextlib
 import hashlib
 import json
 import os
@@ -24,6 +26,7 @@ sys.path[:0] = [FOLDER]
 import platform_build  # noqa: E402  # of the package
 from agent.update.boot_journal import BootJournal  # noqa: E402
 from agent.update.installer import ImageRefusedError, Installer, Target  # noqa: E402
+from agent.update.provisioned_files import ProvisionedFiles  # noqa: E402
 from agent.update.release_keys import ReleaseKeys  # noqa: E402
 from agent.update.serial_receiver import FailedError, RefusedError, SerialReceiver  # noqa: E402
 from agent.update.slot_target import SlotTarget  # noqa: E402
@@ -35,6 +38,19 @@ from hal.posix import platform, update_area  # noqa: E402
 _SILENCE_S = 60  # of the host, at most: a broken connection must not keep the agent stopped
 _COMMAND_S = 120
 _MACHINE_ID = "/etc/machine-id"
+_CONFIG = "config.json"
+_CONFIG_MODE = 0o640
+
+
+@contextlib.contextmanager
+def as_root():
+    """Act as the user that has started the session, root; files of the slots belong to another one."""
+    owner = os.geteuid()
+    os.seteuid(os.getuid())
+    try:
+        yield
+    finally:
+        os.seteuid(owner)
 
 
 class Service:
@@ -49,13 +65,13 @@ class Service:
         self._stopped = False
 
     def stop(self):
-        """Stop the agent. Raises OSError."""
+        """Stop the agent. Raises FailedError."""
         if not self._stopped:
             self._stopped = True
             self._execute(0)
 
     def start(self):
-        """Start the agent again if it was stopped. Raises OSError."""
+        """Start the agent again if it was stopped. Raises FailedError."""
         if self._stopped:
             self._stopped = False
             self._execute(1)
@@ -63,17 +79,64 @@ class Service:
     def _execute(self, number):
         if not self._commands:
             return
-        command = self._commands[number]
-        owner = os.geteuid()
-        os.seteuid(os.getuid())
+        command = shlex.split(self._commands[number])
         try:
-            subprocess.run(
-                shlex.split(command), stdin=subprocess.DEVNULL, stdout=sys.stderr, timeout=_COMMAND_S, check=True
-            )
+            with as_root():
+                subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, timeout=_COMMAND_S, check=True)
         except (OSError, subprocess.SubprocessError) as e:
-            raise OSError("%s: %s" % (command, e))
-        finally:
-            os.seteuid(owner)
+            raise FailedError("the agent cannot be stopped or started: %s" % e)
+
+
+class ConfigurationFiles(platform.Files):
+    """Files of the folder of the configuration, which the group of this folder may read. Writing stops the agent.
+
+    Args:
+        folder: Path of the folder.
+        service: Service.
+    """
+
+    def __init__(self, folder, service):
+        super().__init__(folder)
+        self._service = service
+
+    def size(self, name):
+        """See the HAL's Files."""
+        with as_root():
+            return super().size(name)
+
+    def append(self, name, data):
+        """See the HAL's Files."""
+        self._service.stop()
+        with as_root():
+            super().append(name, data)
+
+    def read(self, name, offset, buf):
+        """See the HAL's Files."""
+        with as_root():
+            return super().read(name, offset, buf)
+
+    def remove(self, name):
+        """See the HAL's Files."""
+        with as_root():
+            super().remove(name)
+
+    def rename(self, old, new):
+        """See the HAL's Files; it is on storage when this returns."""
+        with as_root():
+            folder = os.stat(self._dir)
+            os.chown(self._dir + old, folder.st_uid, folder.st_gid)
+            os.chmod(self._dir + old, _CONFIG_MODE)
+            super().rename(old, new)
+            update_area.Folder(self._dir).sync_names()
+
+    def settings(self):
+        """Return the configuration of the device, or None if there is none that can be read."""
+        try:
+            with as_root(), open(self._dir + _CONFIG, "rb") as f:
+                settings = json.load(f)
+        except (OSError, ValueError):
+            return None
+        return settings if isinstance(settings, dict) else None
 
 
 class ServiceTarget:
@@ -123,8 +186,6 @@ class ServiceTarget:
                 self._lock = update_area.lock(self._folder, wait=False)
             except BlockingIOError:
                 raise FailedError("another session, or an agent that was started by hand, uses the slots")
-            except OSError as e:
-                raise FailedError("the agent cannot be stopped: %s" % e)
             self._read()  # the agent has written boot records until it stopped
         self._target.begin(header_data)
 
@@ -163,8 +224,8 @@ def unique_id():
         return ""
 
 
-def describe(target, keys):
-    """Return what the camera says of itself, as JSON."""
+def describe(target, keys, settings):
+    """Return what the camera says of itself, as JSON. Of its configuration it tells the device id alone."""
     present = target.present
     identity = {
         "board": platform_build.BOARD,
@@ -175,6 +236,8 @@ def describe(target, keys):
         "rollback": present.rollback if present else None,
         "rollback_floor": target.journal.state.lowest_rollback(),
         "release_keys": [binascii.hexlify(key_id).decode() for key_id in keys.key_ids],
+        "configured": settings is not None,
+        "device": str(settings.get("device", "")) if settings else "",
     }
     return json.dumps(identity).encode()
 
@@ -198,28 +261,37 @@ def write_output(data):
 
 def main():
     """Serve one host; return the exit code."""
-    if len(sys.argv) not in (1, 3):
+    if len(sys.argv) not in (2, 4):
         print(__doc__, file=sys.stderr)
         return 2
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
+    os.umask(0o077)
     folder = os.environ["PATROLINK_SLOTS"]
     if os.getuid() == 0:
         os.seteuid(os.stat(folder).st_uid)  # files belong to the agent
-    service = Service(sys.argv[1:])
+    service = Service(sys.argv[2:])
+    files = ConfigurationFiles(sys.argv[1], service)
     keys = ReleaseKeys(platform_build.RELEASE_KEYS)
     target = ServiceTarget(folder, service, keys)
     code = 0
     try:
-        SerialReceiver(read_input, write_output, InflateStream, target, lambda: describe(target, keys)).run()
+        SerialReceiver(
+            read_input,
+            write_output,
+            InflateStream,
+            target,
+            lambda: describe(target, keys, files.settings()),
+            ProvisionedFiles(files),
+        ).run()
     except OSError as e:
         print("slots: %s" % e, file=sys.stderr)
     finally:
         target.close()
         try:
             service.start()
-        except OSError as e:
-            print("slots: the agent cannot be started: %s" % e, file=sys.stderr)
+        except FailedError as e:
+            print("slots: %s" % e, file=sys.stderr)
             code = 1
     return code
 

@@ -58,22 +58,23 @@ class LinuxCamera:
     Args:
         folder: Root folder of the camera.
         package: The package of the platform.
-        config: Configuration of the device; state_dir is set.
+        config: Configuration of the device; None: it has none yet.
 
     Attributes:
         slots: Folder of the update area.
         commands: What stops and starts the service.
     """
 
-    def __init__(self, folder: Path, package: Path, config: dict) -> None:
+    def __init__(self, folder: Path, package: Path, config: dict | None) -> None:
         self.root = folder
         subprocess.run(["dpkg-deb", "-x", str(package), str(folder)], check=True, timeout=TIMEOUT_S)
         self.slots, self.runtime = folder / "opt/patrolink/slots", folder / "run/patrolink"
         for path in (self.slots, self.runtime, folder / "etc/patrolink", folder / "var/lib/patrolink"):
             path.mkdir(parents=True)
         self._config = folder / "etc/patrolink/config.json"
-        state = str(folder / "var/lib/patrolink")
-        self._config.write_text(json.dumps({"board": "linux", "state_dir": state, **config}), encoding="utf-8")
+        if config is not None:
+            self._config.write_text(json.dumps({"board": "linux", "state_dir": "state", **config}), encoding="utf-8")
+        (folder / "etc/patrolink/state").symlink_to(folder / "var/lib/patrolink")  # tmpfiles.conf
         self._unit = (folder / "usr/lib/systemd/system/patrolink.service").read_text(encoding="utf-8")
         self.log = folder / "journal.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -116,7 +117,7 @@ class LinuxCamera:
 
     def start(self) -> None:
         """Start the service and wait until it is ready."""
-        if self._process is None or self._process.poll() is not None:
+        if self._config.exists() and (self._process is None or self._process.poll() is not None):
             self._stopping = False
             self.notifications()
             ready = threading.Event()
@@ -161,12 +162,13 @@ class LinuxCamera:
         words = self.setting("ExecStart").split()
         assert words[0] == "/usr/bin/python3"
         command = [sys.executable, words[1], *(str(self.root) + word for word in words[2:])]
-        name, folder = self.setting("Environment").split("=")
-        environment = {name: str(self.root) + folder, "RUNTIME_DIRECTORY": str(self.runtime)}
+        folder = str(self.root) + self.setting("WorkingDirectory")
+        name, slots = self.setting("Environment").split("=")
+        environment = {name: str(self.root) + slots, "RUNTIME_DIRECTORY": str(self.runtime)}
         environment |= {"NOTIFY_SOCKET": str(self.root / "notify"), "WATCHDOG_USEC": "60000000"}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                end_with_parent(command), env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/"
+                end_with_parent(command), env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder
             )
 
     def _supervise(self, launched: threading.Event) -> None:
@@ -263,4 +265,5 @@ def session_script(camera: LinuxCamera) -> str:
     """Return what /usr/sbin/patrolink-slots does, with the paths of the camera."""
     stop, start = camera.commands
     program = camera.root / "usr/lib/patrolink/slot_session.py"
-    return f'#!/bin/sh\nexport PATROLINK_SLOTS={camera.slots}\nexec {sys.executable} -IB {program} "{stop}" "{start}"\n'
+    command = f'{sys.executable} -IB {program} {camera.root}/etc/patrolink "{stop}" "{start}"'
+    return f"#!/bin/sh\nexport PATROLINK_SLOTS={camera.slots}\nexec {command}\n"

@@ -170,7 +170,7 @@ def _check_provisioning(args: argparse.Namespace, method: str) -> None:
         return
     if not args.batch:
         raise UserError("--provision needs a name for the job, by which --resume finds it; give one with --batch NAME")
-    if method != "serial":
+    if method not in ("serial", "linux"):
         raise UserError(
             f"the method {method} does not reach the file system of a device; flash the platform first, then repeat "
             "with an agent image"

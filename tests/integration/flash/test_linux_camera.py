@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import pty
+import stat
 import threading
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from patrolink.flash.records import RefusedError
 from tests.support.flash_images import write_signed_image
 from tests.support.linux_camera import LinuxCamera, SshServer, build_package, session_script
 from tests.support.polling import wait_until
+from tests.support.provision_site import ProvisionedSite
 from tests.support.release_keys import TRUST, private_key
 from tests.support.setup_plan import is_installed
 
@@ -68,14 +70,19 @@ def ssh(tmp_path, camera, monkeypatch):
     server.close()
 
 
-@pytest.fixture
-def session(tmp_path, camera, monkeypatch):
-    """A stand-in for ssh that runs the session program at once."""
+def use_session(camera: LinuxCamera, tmp_path: Path, monkeypatch) -> None:
+    """Put a stand-in for ssh on PATH that runs the session program at once."""
     client = tmp_path / "bin" / "ssh"
     client.parent.mkdir()
     client.write_text(session_script(camera))
     client.chmod(0o755)
     monkeypatch.setenv("PATH", f"{client.parent}:{os.environ['PATH']}")
+
+
+@pytest.fixture
+def session(tmp_path, camera, monkeypatch):
+    """A stand-in for ssh that runs the session program at once."""
+    use_session(camera, tmp_path, monkeypatch)
 
 
 def image(path: Path, files: dict[str, bytes], **fields) -> Path:
@@ -257,6 +264,31 @@ def test_broken_session_starts_the_agent_again_and_the_next_one_sends_the_rest(c
     blocks = (new.header.size + 4095) // 4096
     assert 0 < len(sent) <= blocks // 2 + 1
     wait_until(lambda: confirmed(camera, 0), camera.text)
+
+
+def test_camera_is_flashed_and_provisioned_in_one_batch(tmp_path, package, agent, broker, monkeypatch, capsys):
+    receiver, line = pty.openpty()
+    site = ProvisionedSite(tmp_path, port=broker.port, gps=os.ttyname(line))
+    site.write_table("S-1,camera-1,Harbour circle,linux,,\n")
+    camera = LinuxCamera(tmp_path / "camera", package, None)
+    try:
+        use_session(camera, tmp_path, monkeypatch)
+        camera.start()
+        assert camera.text() == ""
+        path = image(tmp_path / "first.plimg", agent)
+        batch = ["--batch", "monday", "--provision", str(site.folder / "devices.csv")]
+        assert flash(path, *batch) == 0, capsys.readouterr().out
+        wait_until(lambda: confirmed(camera, 0), camera.text)
+        config = camera.root / "etc/patrolink/config.json"
+        assert json.loads(config.read_text())["device"] == "camera-1"
+        assert stat.S_IMODE(config.stat().st_mode) == 0o640
+        assert json.loads(config.read_text())["key"] not in "".join(capsys.readouterr())
+        assert flash(path, *batch, "--resume") == 0
+        assert len(camera.lines("device: ready")) == 1
+    finally:
+        camera.close()
+        os.close(receiver)
+        os.close(line)
 
 
 def test_camera_without_platform_and_bad_addresses_are_named(tmp_path, agent, monkeypatch, capsys):

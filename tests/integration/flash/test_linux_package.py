@@ -124,7 +124,7 @@ def test_scripts_use_files_that_the_package_has(root):
     for name in ("postinst", "prerm"):
         run("sh", "-n", folder / f"patrolink-platform.{name}")
     slots = (root / "usr/sbin/patrolink-slots").read_text()
-    assert "/usr/lib/patrolink/slot_session.py" in slots and "systemctl stop patrolink.service" in slots
+    assert "/usr/lib/patrolink/slot_session.py /etc/patrolink" in slots and "systemctl stop patrolink.service" in slots
     run("sh", "-n", root / "usr/sbin/patrolink-slots")
 
 
@@ -154,7 +154,7 @@ def test_session_writes_slots_as_their_owner_and_commands_the_service_as_root(ro
         "import random, runpy, sys; from cryptography import exceptions; "
         "from cryptography.hazmat.primitives import hashes; "
         "from cryptography.hazmat.primitives.asymmetric import ec, utils; "  # from a folder that only root may read
-        f"sys.argv = ['', '{service} stop', '{service} start']; "
+        f"sys.argv = ['', '{tmp_path}', '{service} stop', '{service} start']; "
         f"runpy.run_path('{root}/usr/lib/patrolink/slot_session.py', run_name='__main__')"
     )
     client.write_text(f'#!/bin/sh\nPATROLINK_SLOTS={slots} exec {sys.executable} -IB -c "{program}"\n')
