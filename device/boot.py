@@ -1,9 +1,10 @@
 """Start the agent on a board. The configuration is /config.json on its file system.
 
 A board with slots starts the agent image of a slot; the frozen agent is the last resort, when no slot holds an image
-(agent/update). Ctrl-C on the console, or an unusable configuration, ends the agent and leaves the REPL, through which
-the board can be flashed. After a bug the board is reset with a delay; after three bugs in a row it starts in safe mode,
-and a bug in safe mode leaves the REPL.
+(agent/update): it starts when no `patrolink flash --recover` has come in _RECOVERY_MS. If the selection fails, the
+board waits for that. Ctrl-C on the console, or an unusable configuration, ends the agent and leaves the REPL, through
+which the board can be flashed. After a bug the board is reset with a delay; after three bugs in a row it starts in safe
+mode, and a bug in safe mode leaves the REPL.
 """
 
 import gc
@@ -18,8 +19,10 @@ _CRASHES = "/crashes"  # length of this file: bugs of the frozen agent in a row
 _CRASHES_MAX = 3
 _STABLE_MS = 600000
 _RESET_DELAY_S = 10
+_RECOVERY_MS = 5000
 _RESET_CAUSES = ("?", "power on", "reset", "watchdog", "deep sleep", "soft reset", "fault")
 _IMAGE_PACKAGES = ("agent", "compat", "hal", "patrolink_protocol")
+_RECOVERY_MODULES = ("app", "platform_build")
 
 
 class Start:
@@ -29,12 +32,14 @@ class Start:
         slot: Number of a slot, or None for the frozen agent.
         on_trial: Whether the image in the slot is on trial.
         safe: Whether to start in safe mode.
+        recover: Whether no slot holds an image, although images were installed.
     """
 
-    def __init__(self, slot, on_trial, safe):
+    def __init__(self, slot, on_trial, safe, recover=False):
         self.slot = slot
         self.on_trial = on_trial
         self.safe = safe
+        self.recover = recover
 
 
 def load_platform():
@@ -49,6 +54,7 @@ def select_slot(power_on):
     from hal.baremetal import update_area
 
     flash = update_area.open_flash()
+    recover = False
     if flash is not None:
         update_area.unmount_slots()
         import platform_build  # frozen by the recipe of the board
@@ -65,9 +71,10 @@ def select_slot(power_on):
                 on_trial = not journal.state.slots[decision.slot].confirmed
                 return Start(decision.slot, on_trial, decision.action == selection.RUN_SAFE)
             print("no slot holds an image that may be started")
+            recover = True
     if power_on:
         _forget_crashes()
-    return Start(None, False, _count_crashes() >= _CRASHES_MAX)
+    return Start(None, False, _count_crashes() >= _CRASHES_MAX, recover)
 
 
 def enter_image(slot):
@@ -76,10 +83,32 @@ def enter_image(slot):
         from hal.baremetal import update_area
 
         sys.path.insert(0, update_area.mount_slot(slot))
+    _unload(_IMAGE_PACKAGES)
+
+
+def _unload(packages):
     for name in list(sys.modules):
-        if name.split(".")[0] in _IMAGE_PACKAGES:
+        if name.split(".")[0] in packages:
             del sys.modules[name]
     gc.collect()
+
+
+def wait_for_recovery(window_ms):
+    """Wait for `patrolink flash --recover`; return whether the start goes on, False after Ctrl-C.
+
+    Only frozen modules are used: what lies on the file system may be the reason why the start fails.
+    """
+    path = list(sys.path)
+    sys.path[:] = [".frozen"]
+    _unload(_IMAGE_PACKAGES + _RECOVERY_MODULES)
+    print("recovery: waiting for `patrolink flash --recover`")
+    try:
+        from app import serial_update
+
+        return serial_update.wait_for_session(window_ms)
+    finally:
+        sys.path[:] = path
+        _unload(_RECOVERY_MODULES)
 
 
 def _count_crashes():
@@ -131,7 +160,14 @@ def main():
     if _CONFIG[1:] not in os.listdir("/"):
         print("%s is missing; copy one (mpremote cp config.json :) and reset the board" % _CONFIG)
         return
-    choice = select_slot(cause == machine.PWRON_RESET)
+    try:
+        choice = select_slot(cause == machine.PWRON_RESET)
+    except Exception as e:
+        sys.print_exception(e)
+        wait_for_recovery(None)
+        return
+    if choice.recover and not wait_for_recovery(_RECOVERY_MS):
+        return
     if choice.slot is not None:
         trial = ", on trial" if choice.on_trial else ""
         print("slot %s%s" % ("ab"[choice.slot], trial))

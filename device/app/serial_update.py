@@ -1,5 +1,6 @@
 """Receives an agent image over the console of a board with slots. `patrolink flash` starts it from the raw REPL.
 
+The start of a board waits here for `patrolink flash --recover` if no slot holds an image, or if the start itself fails.
 The watchdog that the agent has started goes on. Bytes from the host feed it: if the cable breaks, it starts the agent
 again.
 """
@@ -7,7 +8,9 @@ again.
 import binascii
 import gc
 import json
+import select
 import sys
+import time
 
 import machine
 import micropython
@@ -16,15 +19,15 @@ from agent.update.boot_journal import BootJournal
 from agent.update.installer import Installer, Target
 from agent.update.provisioned_files import ProvisionedFiles
 from agent.update.release_keys import ReleaseKeys
-from agent.update.serial_receiver import SerialReceiver
+from agent.update.serial_receiver import START, SerialReceiver
 from agent.update.slot_target import SlotTarget, withdraw_attempt
 from agent.update.slots import UpdateArea
+from app.console import load_settings, load_watchdog
 from compat.inflate_stream import InflateStream
 from hal.baremetal import platform, update_area
 
-_CONFIG = "/config.json"
 _INTERRUPT = 3  # Ctrl-C
-_WATCHDOG_MS = 60_000  # where the configuration has none: without it, a broken cable would stop the device
+_LOOK_MS = 1000
 
 
 class Console:
@@ -32,33 +35,23 @@ class Console:
 
     Args:
         watchdog: The platform's Watchdog.
+        begin: Bytes that were read already.
     """
 
-    def __init__(self, watchdog):
+    def __init__(self, watchdog, begin):
         self._watchdog = watchdog
+        self._begin = begin
 
     def readinto(self, buffer):
         """Fill a buffer."""
-        sys.stdin.buffer.readinto(buffer)
+        n = min(len(self._begin), len(buffer))
+        if n:
+            buffer[:n] = self._begin[:n]
+            self._begin = self._begin[n:]
+            buffer = buffer[n:]
+        if len(buffer):
+            sys.stdin.buffer.readinto(buffer)
         self._watchdog.feed()
-
-
-def load_settings():
-    """Return the configuration as it is, without a check; None if there is none, {} if it cannot be read."""
-    try:
-        with open(_CONFIG) as f:
-            settings = json.load(f)
-    except OSError:
-        return None
-    except ValueError:
-        return {}
-    return settings if isinstance(settings, dict) else {}
-
-
-def load_watchdog(settings):
-    """Return the Watchdog of a configuration, or one of _WATCHDOG_MS."""
-    timeout_ms = settings.get("watchdog") if settings else None
-    return platform.Watchdog(timeout_ms if isinstance(timeout_ms, int) and timeout_ms > 0 else _WATCHDOG_MS)
 
 
 def describe(target, journal, keys, settings):
@@ -79,8 +72,38 @@ def describe(target, journal, keys, settings):
     return json.dumps(identity).encode()
 
 
-def run():
-    """Execute the requests of the host, then restart the board if it wants that."""
+def wait_for_session(window_ms):
+    """Wait for a host that sends frames, and execute its requests.
+
+    Args:
+        window_ms: Time in which it has to begin; None: for ever.
+
+    Returns:
+        Whether the start goes on: False after Ctrl-C.
+    """
+    micropython.kbd_intr(-1)  # frames may contain it
+    try:
+        poll = select.poll()
+        poll.register(sys.stdin, select.POLLIN)
+        start_ms = time.ticks_ms()
+        while window_ms is None or time.ticks_diff(time.ticks_ms(), start_ms) < window_ms:
+            if poll.poll(_LOOK_MS):
+                byte = sys.stdin.buffer.read(1)
+                if byte[0] == START:
+                    run(byte)
+                elif byte[0] == _INTERRUPT:
+                    return False
+        return True
+    finally:
+        micropython.kbd_intr(_INTERRUPT)
+
+
+def run(begin=b""):
+    """Execute the requests of the host, then restart the board if it wants that.
+
+    Args:
+        begin: Bytes of the host that were read already.
+    """
     micropython.kbd_intr(-1)
     update_area.unmount_slots()
     flash = update_area.open_flash()
@@ -96,7 +119,7 @@ def run():
     settings = load_settings()
     device = settings and {"device": settings.get("device", "")}  # without the key
     receiver = SerialReceiver(
-        Console(load_watchdog(settings)).readinto,
+        Console(load_watchdog(settings), begin).readinto,
         sys.stdout.buffer.write,
         InflateStream,
         target,

@@ -63,6 +63,10 @@ class ReplBoard:
         """Stop the board, which then answers nothing."""
         self._process.send_signal(19)  # SIGSTOP
 
+    def wake(self) -> None:
+        """Let a board go on that was stopped."""
+        self._process.send_signal(18)  # SIGCONT
+
     def close(self) -> None:
         """Cut the power."""
         self._process.kill()

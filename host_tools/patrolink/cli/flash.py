@@ -1,7 +1,8 @@
 """Write an image to devices: one port, several, or all that USB lists, at the same time.
 
 The identity of each device is read again right before the first write. A device that fails is tried again and does not
-stop the others. With --web, a page on loopback flashes one device from a browser.
+stop the others. With --recover, the tool waits for a board that does not start any more, until it was switched off and
+on: its configuration, key and counters stay. With --web, a page on loopback flashes one device from a browser.
 
 With --provision each device also gets a row of a table, as of `patrolink provision`: the row that names its unique id,
 else the next free one, in the order of the ports. Its configuration and key are written over the same cable, and each
@@ -38,6 +39,7 @@ EXAMPLES = (
     "patrolink flash agent.plimg --all --trust release.pem --dry-run",
     "patrolink flash camera.plimg root@camera-7 root@camera-8 --trust release.pem",
     "PATROLINK_FLASH_TRUST=release.pem patrolink flash platform.plimg --all --jobs 8 --json",
+    "patrolink flash --recover /dev/ttyUSB0 agent.plimg --trust release.pem",
     "patrolink flash agent.plimg --web --trust release.pem",
     "patrolink flash agent.plimg --all --trust release.pem --batch monday --provision radios.csv --labels labels.pdf",
 )
@@ -68,6 +70,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--retries", metavar="N", type=_count, default=_RETRIES, help=f"further attempts (default: {_RETRIES})"
     )
     parser.add_argument("--dry-run", action="store_true", help="identify devices and plan; write nothing")
+    parser.add_argument(
+        "--recover", metavar="PORT", help="write to the board on this port, which does not start any more"
+    )
     parser.add_argument("--web", action="store_true", help="serve a page that flashes one device from a browser")
     group = parser.add_argument_group("provisioning")
     group.add_argument("--batch", default="", metavar="NAME", help="name of the job, for the ledger")
@@ -111,11 +116,13 @@ def run(args: argparse.Namespace) -> int:
             raise UserError("cameras are not on USB; name their addresses for ssh, such as root@camera-7")
         for name in args.ports:
             ssh_link.check_target(name)
-    targets = _targets(args.ports, args.all, ports.list_ports())
+    targets = _targets([*args.ports, *filter(None, [args.recover])], args.all, ports.list_ports())
     options = Options(args.jobs, args.retries, args.dry_run)
     _check_provisioning(args, method)
+    if args.recover:
+        _check_recovery(args, method)
     with contextlib.ExitStack() as stack:
-        make_method = stack.enter_context(method_factory(method, image, board))
+        make_method = stack.enter_context(method_factory(method, image, board, bool(args.recover)))
         batch = _open_batch(args, image, stack) if args.provision else None
         entries = None
         if args.ledger and not args.dry_run and batch is None:
@@ -159,6 +166,15 @@ def _serve_page(args: argparse.Namespace, image: flash_image.FlashImage, board: 
         with contextlib.suppress(StopSignal):
             server.serve_forever()
     return 0
+
+
+def _check_recovery(args: argparse.Namespace, method: str) -> None:
+    """Say what to do with the board. Raises UserError if other options do not fit."""
+    if args.ports or args.provision:
+        raise UserError("--recover writes to one board and keeps its configuration; leave out other ports, --provision")
+    if method != "serial":
+        raise UserError(f"--recover takes agent images; the method {method} reaches a board in its boot loader without")
+    notes.note(f"waiting for the board on {args.recover}; if nothing happens, switch it off and on")
 
 
 def _check_provisioning(args: argparse.Namespace, method: str) -> None:

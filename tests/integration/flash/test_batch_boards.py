@@ -7,12 +7,12 @@ import subprocess
 import sys
 
 import pytest
-from littlefs import LittleFS, UserContext
 from patrolink.core import boards, keys
 from patrolink.emulator.peripherals import flash
 
 from tests.support.batch_site import BOARD, BatchSite
 from tests.support.label_sheets import read_codes
+from tests.support.littlefs_files import read_files
 from tests.support.polling import TIMEOUT_S, wait_until
 from tests.support.repl_boards import ReplBoard
 
@@ -48,13 +48,10 @@ class Rack:
         chip.parent.mkdir()
         flash.provision(chip, FLASH_KB, "/filler", bytes(((FLASH_KB - 8) << 10) - 2048))
 
-    def file(self, i: int, name: str) -> bytes:
-        """Return a file of a board."""
-        context = UserContext(FLASH_KB << 10)
-        context.buffer[:] = (self._folder / f"b{i}" / "flash.bin").read_bytes()[: FLASH_KB << 10]
-        fs = LittleFS(context=context, block_size=4096, block_count=FLASH_KB >> 2, prog_size=256, mount=True)
-        with fs.open(name, "rb") as f:
-            return f.read()
+    def config(self, i: int) -> dict:
+        """Return the configuration of a board."""
+        chip = self._folder / f"b{i}" / "flash.bin"
+        return json.loads(read_files(chip, FLASH_KB, ["/config.json"])["/config.json"])
 
     def empty(self, i: int) -> None:
         """Remove the file that fills a board, which is switched off meanwhile."""
@@ -114,7 +111,7 @@ def test_sixteen_boards_two_failures_a_kill_and_a_resumption(rack, tmp_path):
     flashed = [event.unique_id for event in events if (event.step, event.result) == ("flash", "ok")]
     assert len(flashed) == len(set(flashed)) and site.history().damage == []
     for i in range(BOARDS):
-        config = json.loads(rack.file(i, "/config.json"))
+        config = rack.config(i)
         assert known[config["device"]].secret == bytes.fromhex(config["key"])
         wait_until(
             lambda i=i, name=config["device"]: f"agent of {name} runs".encode() in rack.boards[i].log.read_bytes()

@@ -143,7 +143,7 @@ def test_command_serves_the_image_with_public_keys_only_until_it_is_stopped(imag
     [
         (["--unverified"], "--web needs --trust"),
         (["/dev/ttyUSB0", "--trust", str(TRUST)], "the device is chosen in the browser; leave out ports"),
-        (["--trust", str(TRUST), "--dry-run"], "leave out ports, --all, --ledger, --method, --dry-run and --json"),
+        (["--trust", str(TRUST), "--dry-run"], "--method, --provision, --batch, --dry-run and --json"),
         (["--trust", str(TRUST), "--ledger", "l.jsonl"], "leave out ports"),
     ],
 )

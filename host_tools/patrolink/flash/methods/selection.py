@@ -42,8 +42,14 @@ def default_method(image: FlashImage, board: Board) -> str:
 
 
 @contextlib.contextmanager
-def method_factory(name: str, image: FlashImage, board: Board) -> Iterator[Factory]:
+def method_factory(name: str, image: FlashImage, board: Board, patient: bool = False) -> Iterator[Factory]:
     """Return a function that makes the method object of a port.
+
+    Args:
+        name: Name of the method.
+        image: The image.
+        board: Its board.
+        patient: Wait for a board that has to be switched off and on; only with the method serial.
 
     Raises:
         UserError: The method cannot write this image.
@@ -61,8 +67,10 @@ def method_factory(name: str, image: FlashImage, board: Board) -> Iterator[Facto
                 f"board {board.name} has no slots for agent images ([update] in its board.toml); use the agent that is "
                 "frozen in its firmware"
             )
-        method = LinuxMethod if name == "linux" else SerialMethod
-        yield lambda port, cancel: method(port, cancel, image)
+        if name == "linux":
+            yield lambda port, cancel: LinuxMethod(port, cancel, image)
+        else:
+            yield lambda port, cancel: SerialMethod(port, cancel, image, patient)
         return
     if image.header.kind == AGENT:
         raise UserError(f"{image.path}: the method {name} writes platform images, and this is {image.label}")

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import secrets
 import threading
+import time
 from typing import Any
 
 from patrolink.core.errors import DeadlineError, DeviceError, UserError
@@ -22,11 +23,13 @@ from patrolink.flash.serial_link import SerialLink
 from patrolink.flash.serial_session import BLOCK_BYTES, NUMBERS, SerialSession
 
 BAUD = 115_200
-_PROGRAM = "from app.serial_update import run; run()\n"
+# What lies on the file system of the board, or in a slot, must not stand in for the modules of its platform.
+_PROGRAM = "import sys; sys.path[:] = ['.frozen']\nfrom app.serial_update import run; run()\n"
 _READY = b"receiver ready\r\n"
 _ENDED = b"\x04"  # of the raw REPL
 _REPL_S, _START_S, _RECEIVER_S = 5.0, 30.0, 2.0
 _CONNECT_ATTEMPTS = 2
+_RECOVERY_S, _RECOVERY_OPEN_S = 120.0, 0.5  # shorter than the time in which a start waits for a session
 _DIGEST_BYTES = 8
 
 
@@ -37,11 +40,12 @@ class SerialMethod(Method):
         port: Path of the console's port.
         cancel: Set when the operator stops the command.
         image: The image.
+        patient: Wait up to _RECOVERY_S for a board that has to be switched off and on, or whose REPL does not answer.
     """
 
-    def __init__(self, port: str, cancel: threading.Event, image: FlashImage) -> None:
+    def __init__(self, port: str, cancel: threading.Event, image: FlashImage, patient: bool = False) -> None:
         super().__init__(port, cancel)
-        self._image = image
+        self._image, self._patient = image, patient
         self._link: Link | None = None
         self._session: SerialSession | None = None
         self._present_sha256 = b""
@@ -135,6 +139,9 @@ class SerialMethod(Method):
     def _connect(self) -> SerialSession:
         if self._link is None:
             self._link = SerialLink(self.port, BAUD, self._cancel)
+        if self._patient:
+            self._session = self._connect_patiently(self._link)
+            return self._session
         silence: DeadlineError | None = None
         for _ in range(_CONNECT_ATTEMPTS):
             session = SerialSession(self._link, secrets.randbelow(NUMBERS))
@@ -158,6 +165,27 @@ class SerialMethod(Method):
             return session
         assert silence is not None
         raise silence
+
+    def _connect_patiently(self, link: Link) -> SerialSession:
+        """Return the session with a board that waits for recovery, or whose REPL answers, as soon as it does."""
+        deadline_s = time.monotonic() + _RECOVERY_S
+        while True:
+            session = SerialSession(link, secrets.randbelow(NUMBERS))
+            with contextlib.suppress(DeadlineError, DeviceError):
+                session.open(_RECOVERY_OPEN_S)
+                return session
+            try:
+                raw_repl.enter(link, 0)
+                raw_repl.start(link, _PROGRAM)
+                link.read_until(_READY, _START_S, _ENDED)
+                session.open(_RECEIVER_S)
+                return session
+            except (DeadlineError, DeviceError) as e:
+                if time.monotonic() > deadline_s:
+                    raise DeviceError(
+                        f"{self.port}: no recovery and no REPL within {_RECOVERY_S:.0f} s ({e}); flash the platform of "
+                        "the board, then repeat"
+                    ) from None
 
 
 def _number(info: dict[str, Any], name: str) -> int | None:
