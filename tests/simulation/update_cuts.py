@@ -4,12 +4,14 @@ usage: python tests/simulation/update_cuts.py [EVERY]     default 1: every opera
 
 A device with two slots on a NOR flash gets its first image, a full update after a crashed start, a delta, an image that
 crashes, and an image that nobody acknowledges, each with its trial, confirmation and rollback floor. The journal of
-boot records becomes full at each of its records once. An operation that is cut leaves nothing, a prefix, random bits,
+boot records becomes full at each of its records once. The same updates come over the air, with cuts at flash operations
+and while the job and the image file are stored. An operation that is cut leaves nothing, a prefix, random bits,
 arbitrary bytes, or all of its work. After each cut the device starts, continues and reaches the same end; in a second
 run of this recovery the power is cut at a random operation.
 
 bricks: no slot can be started, a damaged one is, or a trial does not end. downgrades: a start below the rollback floor
 or of an image older than the confirmed one. lost_confirmations: a confirmed image is not confirmed any more.
+unreported: an update over the air whose last status is not its end.
 Results go to build/bench/flash_cuts.json.
 """
 
@@ -22,15 +24,17 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 for folder in ("tests/bench", "tests/unit", "device", "protocol", "protocol/generated"):
     sys.path.insert(0, str(ROOT / folder))
 
+import air_harness as ah  # noqa: E402
 import bench_rows  # noqa: E402
 import update_harness as uh  # noqa: E402
 from agent.update.boot_journal import SECTOR_BYTES  # noqa: E402
 from memory_storage import PowerCut  # noqa: E402
-from nor_flash import TEARS, NorFlash  # noqa: E402
+from nor_flash import TEARS  # noqa: E402
 from seeded_random import seeded  # noqa: E402
 
 FREE_RECORDS = range(9)  # records that still fit into the sector of the journal when an update begins
 PROBLEMS = ("bricks", "downgrades", "lost_confirmations")
+FILE_STEP = 397  # bytes and other operations of files between two cuts
 
 
 class Phase:
@@ -50,19 +54,24 @@ class Phase:
         """Run the update, or continue it; return whether it ended as intended."""
         return uh.update(device, *self._arguments)
 
+    def is_reported(self, device: ah.AirUpdateDevice) -> bool:
+        """Return whether the hub knows how the update ended."""
+        image, ending, _, _ = self._arguments
+        return device.last_state(image) == (ah.CONFIRMED if ending == "confirmed" else ah.ROLLED_BACK)
 
-def phases() -> list[Phase]:
+
+def phases(make: type[uh.Image] = uh.Image) -> list[Phase]:
     """Return the updates of a device in their order."""
     contents = [uh.random_content(seed) for seed in range(5)]
-    first = uh.Image("1.0", 1, contents[0])
-    full = uh.Image("2.0", 2, contents[1])
-    delta = uh.Image("3.0", 2, contents[2], base=full)
+    first = make("1.0", 1, contents[0])
+    full = make("2.0", 2, contents[1])
+    delta = make("3.0", 2, contents[2], base=full)
     return [
         Phase("first image", first, "confirmed"),
         Phase("full image", full, "confirmed", crashes=1),
         Phase("delta image", delta, "confirmed", crashes=1, planned=1),
-        Phase("image that crashes", uh.Image("4.0", 2, contents[3]), "crashes"),
-        Phase("image without acknowledgement", uh.Image("5.0", 5, contents[4], base=delta), "silent"),
+        Phase("image that crashes", make("4.0", 2, contents[3]), "crashes"),
+        Phase("image without acknowledgement", make("5.0", 5, contents[4], base=delta), "silent"),
     ]
 
 
@@ -77,11 +86,11 @@ class Cuts:
 
     @property
     def problems(self) -> int:
-        return sum(self.counts[name] for name in (*PROBLEMS, "unfinished"))
+        return sum(self.counts[name] for name in (*PROBLEMS, "unfinished", "unreported"))
 
-    def run_phase(self, phase: Phase, flash: NorFlash, oracle: uh.Oracle, room: int | None) -> uh.UpdateDevice:
+    def run_phase(self, phase: Phase, before: uh.UpdateDevice, room: int | None) -> uh.UpdateDevice:
         """Run a phase without a cut, then with a cut at each of its operations; return the device of the first run."""
-        device = self._device(flash.data, oracle)
+        device = before.copy()
         self._finish(phase, device, f"{phase.name}, no cut")
         for operation, (is_erase, offset) in enumerate(list(device.flash.operations)):
             # With a nearly full journal only what writes the journal and the header differs.
@@ -90,21 +99,32 @@ class Cuts:
             for tear in TEARS:
                 self._number += 1
                 if self._number % self._every == 0:
-                    self._cut(phase, flash, oracle, operation, tear)
+                    self._cut(phase, before, operation, tear)
         return device
 
-    def _device(self, data: bytearray, oracle: uh.Oracle, seed: int = 1) -> uh.UpdateDevice:
-        flash = NorFlash(0, seed)
-        flash.data = bytearray(data)
-        return uh.UpdateDevice(flash, oracle.copy())
+    def run_file_cuts(self, phase: Phase, before: ah.AirUpdateDevice) -> None:
+        """Run a phase with cuts while files are written."""
+        left = 0
+        while True:
+            device = before.copy()
+            device.air.files.left = left
+            left += FILE_STEP * self._every
+            context = f"{phase.name}, cut after {left} bytes"
+            try:
+                phase.run(device)
+                return
+            except PowerCut:
+                self.counts["power_cuts"] += 1
+            self._record(device, context)
+            self._finish(phase, device.copy(), context)
 
-    def _cut(self, phase: Phase, flash: NorFlash, oracle: uh.Oracle, operation: int, tear: int) -> None:
+    def _cut(self, phase: Phase, before: uh.UpdateDevice, operation: int, tear: int) -> None:
         """Cut the power at one operation, recover, and recover again with a second cut."""
         context = f"{phase.name}, operation {operation}, tear {tear}"
-        device = self._device(flash.data, oracle, seed=self._number)
+        device = before.copy(self._number)
         if not self._run_until_cut(phase, device, operation, tear, context):
             return
-        recovered = self._device(device.flash.data, device.oracle)
+        recovered = device.copy()
         self._finish(phase, recovered, context)
         operations = len(recovered.flash.operations)
         if not operations:
@@ -134,6 +154,9 @@ class Cuts:
         if not phase.run(device):
             self.counts["unfinished"] += 1
             self.examples.append(f"{context}: the update does not end as intended")
+        if isinstance(device, ah.AirUpdateDevice) and not phase.is_reported(device):
+            self.counts["unreported"] += 1
+            self.examples.append(f"{context}: the end is not reported, but {device.air.statuses}")
         self._record(device, context)
 
     def _record(self, device: uh.UpdateDevice, context: str) -> None:
@@ -148,15 +171,19 @@ def run(every: int, stop_early: bool = False) -> Cuts:
     """Run all phases with all states of the journal; stop after the phase with the first problem if asked to."""
     cuts = Cuts(every)
     for room in (None, *FREE_RECORDS):
-        flash, oracle = NorFlash(uh.FLASH_BYTES), uh.Oracle()
+        device = uh.UpdateDevice()
         for phase in phases():
             if room is not None:
-                uh.fill_journal(uh.UpdateDevice(flash, oracle), room)
-            device = cuts.run_phase(phase, flash, oracle, room)
+                uh.fill_journal(device, room)
+            device = cuts.run_phase(phase, device, room).copy()
             if stop_early and cuts.problems:
                 return cuts
-            flash, oracle = device.flash, device.oracle
-            flash.operations.clear()
+    device = ah.AirUpdateDevice()
+    for phase in phases(ah.AirImage):
+        cuts.run_file_cuts(phase, device)
+        device = cuts.run_phase(phase, device, None).copy()
+        if stop_early and cuts.problems:
+            return cuts
     return cuts
 
 
@@ -167,12 +194,13 @@ def main(every: int) -> int:
     print(
         f"{counts['power_cuts']} power cuts, {counts['second_cuts']} of them in recoveries: {counts['bricks']} bricks, "
         f"{counts['downgrades']} downgrades, {counts['lost_confirmations']} lost confirmations, "
-        f"{counts['unfinished']} updates that did not end as intended; {time.process_time() - start:.0f} s"
+        f"{counts['unfinished']} updates that did not end as intended, {counts['unreported']} without a report; "
+        f"{time.process_time() - start:.0f} s"
     )
     for example in cuts.examples[:10]:
         print(f"  {example}", file=sys.stderr)
     if every == 1:
-        names = ("power_cuts", "second_cuts", *PROBLEMS)
+        names = ("power_cuts", "second_cuts", *PROBLEMS, "unreported")
         bench_rows.save("flash_cuts", [bench_rows.row(name, counts[name], "count") for name in names])
     return 1 if cuts.problems else 0
 

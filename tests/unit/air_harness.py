@@ -4,6 +4,7 @@ import hashlib
 
 import patrolink_enums as enums
 import update_harness as uh
+from agent.update import air_update
 from agent.update.air_update import AirUpdate
 from agent.update.device_slots import DeviceSlots
 from agent.update.installer import Installer
@@ -14,6 +15,7 @@ from patrolink_protocol import image_header as ih
 FETCHING, DEFERRED, INSTALLED, CONFIRMED, REFUSED, FAILED, ROLLED_BACK, CANCELLED = range(1, 9)
 DAY_MS = 86_400_000
 STORED_BYTES_MAX = 65_535
+_COMMANDS = 100  # ids of commands for one image
 
 
 def stored(data):
@@ -77,8 +79,8 @@ class AirDevice:
         now_ms: Time of this boot.
     """
 
-    def __init__(self, flash=None, oracle=None):
-        self.device = uh.UpdateDevice(flash, oracle)
+    def __init__(self, device=None):
+        self.device = device or uh.UpdateDevice()
         self.files = MemoryFiles()
         self.statuses = []
         self.requests = []
@@ -116,12 +118,17 @@ class AirDevice:
     def start(self, power_on=False):
         """Boot; return the image that runs."""
         self.running = self.device.start(power_on)
+        self.boot()
+        return self.running
+
+    def boot(self):
+        """Build the update of a device that has started."""
+        self.requests.clear()
         self.now_ms = 0
         self.connects += 1
         device = self.device
         slots = DeviceSlots(device.area, device.journal, device.running, uh.TARGET.platform, self._make_installer)
         self.update = AirUpdate(JobStore(self.files), slots, self)
-        return self.running
 
     def _make_installer(self, journal, floor):
         device = self.device
@@ -197,3 +204,52 @@ def device_with_first(rollback=2):
     device.statuses.clear()
     device.served_bytes = 0
     return device, image
+
+
+class AirUpdateDevice(uh.UpdateDevice):
+    """A device for `update_harness.update` whose images come over the air.
+
+    Attributes:
+        air: AirDevice with its storage.
+    """
+
+    def __init__(self, flash=None, oracle=None):
+        uh.UpdateDevice.__init__(self, flash, oracle)
+        self.air = AirDevice(device=self)
+
+    def copy(self, seed=1):
+        other = AirUpdateDevice(self._copy_of_flash(seed), self.oracle.copy())
+        other.air.files.data = {name: bytearray(data) for name, data in self.air.files.data.items()}
+        other.air.statuses = list(self.air.statuses)
+        return other
+
+    def start(self, power_on=False):
+        image = uh.UpdateDevice.start(self, power_on)
+        self.air.boot()
+        self.air.step()
+        return image
+
+    def install(self, image):
+        """Install an image; after a failed trial, which cuts of power can cause, it is a new command."""
+        failed = [entry for entry in self._statuses_of(image) if entry[1] == ROLLED_BACK]
+        self.air.command(self._first_command(image) + len({entry[0] for entry in failed}), image)
+        self.air.run(image)
+        if not self.air.update.restart_due:
+            raise AssertionError("the installation ends: %s" % self.air.statuses)
+
+    def acknowledge(self):
+        uh.UpdateDevice.acknowledge(self)
+        for _ in range(3):
+            self.air.step(air_update.WAIT_MS)
+
+    def last_state(self, image):
+        """Return the last firmware_status.state of the command of an image, or 0."""
+        statuses = self._statuses_of(image)
+        return statuses[-1][1] if statuses else 0
+
+    def _first_command(self, image):
+        return self.oracle.images.index(image) * _COMMANDS
+
+    def _statuses_of(self, image):
+        first = self._first_command(image)
+        return [entry for entry in self.air.statuses if first <= entry[0] < first + _COMMANDS]

@@ -203,6 +203,15 @@ class UpdateDevice:
         self.oracle = oracle or Oracle()
         self.journal = self.area = self.running = self.trial = None
 
+    def copy(self, seed=1):
+        """Return a device that is switched off, with the same flash and history."""
+        return UpdateDevice(self._copy_of_flash(seed), self.oracle.copy())
+
+    def _copy_of_flash(self, seed):
+        flash = NorFlash(0, seed)
+        flash.data = bytearray(self.flash.data)
+        return flash
+
     def append(self, record):
         if record.kind == CONFIRMED:
             self.oracle.confirming[record.install] = self.image_in(record.slot)
