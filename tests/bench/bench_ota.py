@@ -1,0 +1,129 @@
+"""Measure updates over the air of the emulated board through the model of a mobile network in a city.
+
+usage: python tests/bench/bench_ota.py
+
+The campaigns of the hub update real firmware on a virtual clock: by a delta for one changed module, and by the packed
+full image without and with CUTS cuts of power and coverage. Bytes on air are those of all TCP segments with their IPv4
+and TCP headers in both directions, from the command to the confirmation, set-up and end of the connection counted as
+SEGMENTS more; positions of the same time are left out. Exit code 1 if a limit is exceeded.
+"""
+
+import contextlib
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path[:0] = [
+    str(ROOT / name) for name in ("", "tests/bench", "tests/unit", "device", "protocol", "protocol/generated")
+]
+
+import bench_rows  # noqa: E402
+from patrolink.emulator.network.carrier import PROFILES  # noqa: E402
+from patrolink.flash.image import build  # noqa: E402
+from patrolink.flash.image.image_file import Image  # noqa: E402
+
+from tests.support import agent_images  # noqa: E402
+from tests.support.agent_images import BOARD, packed  # noqa: E402
+from tests.support.update_shift import UpdateShift  # noqa: E402
+
+SEED = 3
+CUTS = 20
+CUT_MS = 12_000  # from one cut to the next; the board needs 8 s until it is connected again
+OFFER_MS = 20_000
+SEGMENTS = 7  # SYN, SYN and ACK, ACK, and two FIN with their ACK
+HEADERS = 40
+LIMITS = {"ota_one_module_air_bytes": 2048, "ota_one_module_seconds": 60, "ota_cuts_extra_image_pct": 1}
+MODULE = "agent/wearer/sos.py"
+CHANGE = (b"_RETRY_MS = 1000", b"_RETRY_MS = 1500")
+
+
+def one_module(agent: Image) -> Image:
+    """Return a later version with a change in one module."""
+    text = (ROOT / "device" / MODULE).read_bytes()
+    assert text.count(CHANGE[0]) == 1
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / MODULE
+        path.parent.mkdir(parents=True)
+        path.write_bytes(text.replace(*CHANGE))
+        _inline(path.parent)
+        module = build.compile_module(path, Path(name), BOARD.architecture)
+    return agent_images.with_file(agent, MODULE.replace(".py", ".mpy"), module)
+
+
+def _inline(folder: Path) -> None:
+    from protocol import inline_constants
+
+    for path in folder.glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        for module in inline_constants.ALIASES:
+            text = inline_constants.inline(text, module, inline_constants.constants(module))
+        path.write_text(text, encoding="utf-8")
+
+
+def air_bytes(run: UpdateShift, connections: int) -> int:
+    """Return the bytes on air of an update with so many new connections."""
+    return run.air_bytes - run.track_bytes + connections * SEGMENTS * HEADERS
+
+
+def measure(agent: Image, image: Image, hours: float, cuts: int = 0) -> UpdateShift:
+    """Run a shift in which the board that runs the agent is updated."""
+    run = UpdateShift(BOARD, PROFILES["city"], SEED)
+    run.slots.install(agent.payload, 1, confirmed=True)
+    run.plan(image, OFFER_MS)
+    chance = random.Random(SEED)
+
+    def cut(number: int) -> None:
+        if run.is_confirmed:
+            return
+        if number % 2:
+            run.board_link.cut_power()
+        else:
+            run.network.outage(chance.uniform(1_000, 5_000))
+
+    for number in range(cuts):
+        run.scheduler.at(OFFER_MS + 4_000 + number * CUT_MS + chance.uniform(0, 5_000), lambda n=number: cut(n))
+    run.run(hours)
+    if not run.is_confirmed:
+        raise SystemExit("error: the update is not confirmed; the console ends with:\n" + "\n".join(run.log))
+    return run
+
+
+def main() -> int:
+    agent = agent_images.build_agent()
+    new = one_module(agent)
+    delta, full = packed(agent, new), packed(None, new)
+    run = measure(agent, delta, 0.03)
+    rows = [
+        bench_rows.row("ota_one_module_image_bytes", len(delta.pack()), "B"),
+        bench_rows.row("ota_one_module_air_bytes", air_bytes(run, 1), "B"),
+        bench_rows.row("ota_one_module_seconds", round((run.confirmed_ms - run.command_ms) / 1000, 1), "s"),
+    ]
+    run = measure(agent, full, 0.06)
+    whole = len(full.pack())
+    rows += [
+        bench_rows.row("ota_full_image_bytes", whole, "B"),
+        bench_rows.row("ota_full_air_bytes", air_bytes(run, 1), "B"),
+        bench_rows.row("ota_full_seconds", round((run.confirmed_ms - run.command_ms) / 1000, 1), "s"),
+    ]
+    run = measure(agent, full, 0.6, CUTS)
+    rows += [
+        bench_rows.row("ota_cuts", CUTS, "cuts"),
+        bench_rows.row("ota_cuts_power", run.result.power_cuts, "cuts"),
+        bench_rows.row("ota_cuts_outages", run.network.outages, "cuts"),
+        bench_rows.row("ota_cuts_extra_image_bytes", run.blocks - whole, "B"),
+        bench_rows.row("ota_cuts_extra_image_pct", round(100 * (run.blocks / whole - 1), 2), "%"),
+        bench_rows.row("ota_cuts_seconds", round((run.confirmed_ms - run.command_ms) / 1000, 1), "s"),
+    ]
+    bench_rows.write("ota", rows)
+    values = {row["name"]: row["value"] for row in rows}
+    missed = [f"{name}: {values[name]} exceeds {limit}" for name, limit in LIMITS.items() if values[name] > limit]
+    for line in missed:
+        print(line, file=sys.stderr)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(BrokenPipeError):
+        sys.exit(main())
