@@ -1,7 +1,6 @@
 """The agent of one device: its parts, its main loop and its buttons."""
 
 import gc
-import sys
 
 import patrolink_enums as enums
 import patrolink_messages as m
@@ -16,7 +15,7 @@ from agent.tracking.counter import Counter, Record
 from agent.tracking.device_status import DeviceStatus
 from agent.tracking.reporter import Reporter
 from agent.wearer.sos import Sos
-from compat import umqtt_import
+from compat import modules, umqtt_import
 from compat.stream import Network
 from patrolink_protocol import frame
 from patrolink_protocol.native import const
@@ -90,11 +89,10 @@ class Device:
         uart = hal.Uart(config["gps_uart"], now_ms, log, "gps", self._inputs)
         self._receiver = GpsReceiver(self._on_fix, config["date_floor"], uart)
         self._status = self._build_status(config)
-        import app
         from app.hello import send_hello
 
         send_hello(self, config, counter.boot, self._slots, hal.runtime())
-        del sys.modules["app.hello"], app.hello  # heap that is not needed again
+        modules.unload("app.hello")
         log("device: ready, boot %d" % counter.boot)
 
     def _connect(self, config, store):

@@ -2,9 +2,9 @@
 
 import gc
 import json
-import sys
 
 from app.errors import ConfigError
+from compat import modules
 
 _OPTIONAL_PARTS = ("audio", "camera", "clips", "geofences", "status_texts")
 _COLLECT_BYTES = 8192  # allocated between two collections while modules are compiled
@@ -12,13 +12,12 @@ _COLLECT_BYTES = 8192  # allocated between two collections while modules are com
 
 def _load(path):
     """Return the checked configuration, and unload the module that checked it: 4 KB that are not needed again."""
-    import app
     from app.config import load_config
 
     try:
         return load_config(path)
     finally:
-        del sys.modules["app.config"], app.config
+        modules.unload("app.config")
 
 
 def _preload(config, hal):

@@ -113,6 +113,10 @@ class Files:
             f.seek(offset)
             return f.readinto(buf)
 
+    def open_stream(self, name):
+        """Return a file as a binary stream to read: seek, readinto, close."""
+        return open(self._dir + name, "rb")
+
     def remove(self, name):
         """Remove a file."""
         os.remove(self._dir + name)

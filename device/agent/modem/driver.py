@@ -4,6 +4,7 @@
 answer, the rest of the agent is served. Logs name cells and operators, never numbers, addresses or payloads.
 """
 
+from compat import modules
 from patrolink_protocol.native import const
 
 from .at import (
@@ -235,14 +236,16 @@ class Modem:
 
     def _find_dialect(self):
         manufacturer = b" ".join(self.run_checked(b"AT+CGMI", 1000, b"").lines).upper()
-        # Local imports: a board with frozen modules has only the dialect of its modem on the heap.
+        # Local imports: only the dialect of the modem is on the heap.
         if b"QUECTEL" in manufacturer:
             from .dialects import quectel
 
+            modules.unload("agent.modem.dialects.simcom")
             return quectel
         if b"SIMCOM" in manufacturer:
             from .dialects import simcom
 
+            modules.unload("agent.modem.dialects.quectel")
             return simcom
         raise ModemError("manufacturer %s is not supported; use Quectel or SIMCom" % printable(manufacturer))
 

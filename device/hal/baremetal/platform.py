@@ -9,23 +9,14 @@ under [wiring].
 import select
 
 import machine
-from hal import common
 from hal.baremetal.update_area import open_flash  # noqa: F401  # part of the contract
-from hal.common import Clock, Store, battery, randbelow, runtime, tcp_socket  # noqa: F401  # part of the contract
+from hal.common import Clock, Files, Store, battery, randbelow, runtime, tcp_socket  # noqa: F401  # part of the contract
 
 FROZEN = True  # the agent's code is in flash, not in the heap
 IDLE_MS = 200  # UARTs end a sleep; a button press is latched by an interrupt and handled after this time at most
 _BAUD = 115200
 _RX_BUFFER_BYTES = 2048
 _BUTTONS = ("off", "sos", "man_down", "record")
-
-
-class Files(common.Files):
-    """Files of one directory, which can be read as streams."""
-
-    def open_stream(self, name):
-        """Return a file as a binary stream to read: seek, readinto, close."""
-        return open(self._dir + name, "rb")
 
 
 class Inputs:

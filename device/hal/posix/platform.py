@@ -7,21 +7,12 @@ import os
 import select
 import time
 
-from hal import common
-from hal.common import Clock, Store, battery, randbelow, runtime, tcp_socket  # noqa: F401  # part of the contract
+from hal.common import Clock, Files, Store, battery, randbelow, runtime, tcp_socket  # noqa: F401  # part of the contract
 from hal.posix.serial_line import SerialLine, open_unbuffered
 
 FROZEN = False  # the code of the agent is in the heap
 IDLE_MS = 20  # longest sleep of the main loop: sockets do not wake it
 _BUTTON_MAX_BYTES = 24
-
-
-class Files(common.Files):
-    """Files of one directory, which can be read as streams."""
-
-    def open_stream(self, name):
-        """Return a file as a binary stream to read: seek, readinto, close."""
-        return open(self._dir + name, "rb")
 
 
 class Inputs:
