@@ -25,7 +25,7 @@ help:
 	@echo "make pictures  take the pictures of the console and of the web flasher in docs/images"
 	@echo "make man       write the manual pages of all verbs to build/man"
 	@echo "make fuzz      fuzz the codecs for FUZZ_SECONDS (60)"
-	@echo "make sim       run the long simulations: power cuts, talk groups, fault matrix, a hundred hours, a long outage, shifts, districts"
+	@echo "make sim       run the long simulations: power cuts, update campaigns, talk groups, fault matrix, a hundred hours, a long outage, shifts, districts"
 	@echo "make check     check lint, spelling, types and generated files"
 	@echo "make hooks     install the git hooks of this checkout: ruff, mypy, codespell, commit message"
 	@echo "make generate  generate protocol/generated, protocol/vectors and the tables of SPEC.md"
@@ -182,6 +182,7 @@ sim: .venv/test-ready $(UMQTT)
 	@$(BIN)/python tests/simulation/update_cuts.py
 	@$(BIN)/python tests/simulation/file_cuts.py
 	@$(BIN)/python tests/simulation/update_mutants.py
+	@$(BIN)/python tests/simulation/campaign.py
 	@$(BIN)/python tests/simulation/ptt_floor.py
 	@$(BIN)/python tests/simulation/terms_site.py
 	@PYTHONPATH=. $(BIN)/python tests/simulation/fault_matrix.py

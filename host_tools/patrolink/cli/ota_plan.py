@@ -112,6 +112,10 @@ def _load_images(context: "HubContext", paths: list[str]) -> "tuple[list[Campaig
         header, state = image.header, trust.check(image.header)
         if header.kind == image_header.PLATFORM:
             raise UserError(f"{path}: a platform image; it is flashed by cable, give agent images")
+        if header.kind != image_header.AGENT_DELTA:
+            raise UserError(
+                f"{path}: not packed for the air; pack it with `patrolink image diff --full`, and sign that"
+            )
         if state != release_key.VALID:
             raise UserError(
                 f"{path}: signature: {state}; sign it with a key of {context.release_keys} (`patrolink image sign`)"

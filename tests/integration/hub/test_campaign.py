@@ -5,10 +5,10 @@ import random
 import pytest
 from patrolink.core.errors import UserError
 from patrolink.hub.updates import target
-from patrolink.hub.updates.campaign import CANCELS_MAX, ONLINE_MS, RESEND_MS, Campaign
+from patrolink.hub.updates.campaign import CANCELS_MAX, ONLINE_MS, RESEND_MS, STALLED_MS, TRIAL_MS, Campaign
 from patrolink.hub.updates.campaign_file import CampaignFile
 from patrolink.hub.updates.image_choice import choose
-from patrolink.hub.updates.target import Cancel, Changed, Offer, Stopped
+from patrolink.hub.updates.target import IN_TRIAL, Cancel, Changed, Offer, Stopped
 
 from tests.support.campaigns import DELTA, FULL, NEW, OLD, OTHER, Rig, facts, image, plan
 
@@ -76,6 +76,11 @@ def test_command_is_sent_again_until_the_device_answers():
     assert rig.campaign.requested("a", DELTA.id) == [Changed("a", True)], "a request for a block is an answer"
     rig.step(3 * RESEND_MS)
     assert rig.offers() == [] and rig.state("a") == "fetching"
+    rig.step(STALLED_MS - 3 * RESEND_MS + 1000)
+    assert rig.offers() == ["a"], "a block was lost, and the device waits longer and longer"
+    rig.report("a", "fetching")
+    rig.step(STALLED_MS - 1000)
+    assert rig.offers() == []
 
 
 def test_device_that_refuses_a_delta_gets_the_full_image():
@@ -86,6 +91,17 @@ def test_device_that_refuses_a_delta_gets_the_full_image():
     assert [offer.image for offer in rig.sent] == [DELTA, FULL] and rig.campaign.targets["a"].command == 2
     rig.report("a", "refused", "base")
     assert rig.state("a") == "failed" and rig.reason("a") == "refused: base"
+
+
+def test_device_in_another_trial_is_tried_again_later():
+    rig = Rig(plan(["a"]))
+    rig.step()
+    rig.offers()
+    rig.report("a", "refused", "busy")
+    rig.step(TRIAL_MS - 1000)
+    assert rig.offers() == [] and (rig.state("a"), rig.reason("a")) == ("deferred", IN_TRIAL)
+    rig.step(2000)
+    assert rig.offers() == ["a"] and rig.campaign.targets["a"].command == 2
 
 
 def test_device_for_which_no_image_fits_is_skipped_and_does_not_count():

@@ -28,15 +28,16 @@ def site(site_folder):
     text = (site_folder / "site.toml").read_text()
     (site_folder / "site.toml").write_text('release_keys = "trust.pem"\n' + text)
     (site_folder / "trust.pem").write_bytes(release_keys.TRUST.read_bytes())
-    write(site_folder, "full.plimg", kind=ih.AGENT_DELTA)
+    write(site_folder, "full.plimg")
     new = {"size": len(CONTENT), "sha256": hashlib.sha256(CONTENT).digest()}
-    write(site_folder, "delta.plimg", bytes(100), kind=ih.AGENT_DELTA, base_sha256=OLD, **new)
+    write(site_folder, "delta.plimg", bytes(100), base_sha256=OLD, **new)
     return site_folder
 
 
 def write(folder, name: str, content: bytes = CONTENT, **fields):
-    """Write a signed image whose payload is its content."""
-    return flash_images.write_signed_image(folder / name, content, version="2.0", **fields)
+    """Write a signed image whose payload is its content, packed for the air."""
+    values = {"kind": ih.AGENT_DELTA, "version": "2.0", **fields}
+    return flash_images.write_signed_image(folder / name, content, **values)
 
 
 @pytest.fixture
@@ -104,6 +105,7 @@ def test_plan_shows_the_image_of_each_device(ota, site, capsys):
     ("fields", "reason"),
     [
         ({"kind": ih.PLATFORM}, "a platform image; it is flashed by cable"),
+        ({"kind": ih.AGENT}, "not packed for the air; pack it with `patrolink image diff --full`"),
         ({"board": "no_such_board"}, "no_such_board"),
         ({"architecture": "xtensawin"}, "for xtensawin, but board mps2_an385 runs armv7m"),
     ],
@@ -115,10 +117,10 @@ def test_image_that_must_not_be_sent_is_refused(ota, site, fields, reason):
 
 
 def test_signature_has_to_be_of_a_release_key_of_the_site(ota, site):
-    flash_images.write_image(site / "unsigned.plimg", CONTENT)
+    flash_images.write_image(site / "unsigned.plimg", CONTENT, kind=ih.AGENT_DELTA)
     assert "signature: unsigned; sign it with a key of" in refusal(ota("plan", "spring", "unsigned.plimg", "--all"))
     key = release_keys.private_key("somebody else")
-    flash_images.write_signed_image(site / "other.plimg", CONTENT, key)
+    flash_images.write_signed_image(site / "other.plimg", CONTENT, key, kind=ih.AGENT_DELTA)
     assert "signature: unknown key" in refusal(ota("plan", "spring", "other.plimg", "--all"))
     path = write(site, "altered.plimg")
     data = bytearray(path.read_bytes())

@@ -8,6 +8,7 @@ import patrolink_messages as m
 import pytest
 from patrolink.cli import main
 from patrolink_names import NAMES
+from patrolink_protocol.image_header import AGENT_DELTA
 
 from tests.support import flash_images, json_lines, release_keys
 from tests.support.console_site import ConsolePage, ConsoleSite
@@ -32,7 +33,9 @@ class UpdateConsole:
 
     def __init__(self, folder: Path, broker, capsys) -> None:
         (folder / "trust.pem").write_bytes(release_keys.TRUST.read_bytes())
-        self.image = flash_images.write_signed_image(folder / "new.plimg", CONTENT, version="2.0", rollback=3)
+        self.image = flash_images.write_signed_image(
+            folder / "new.plimg", CONTENT, version="2.0", rollback=3, kind=AGENT_DELTA
+        )
         self.site = ConsoleSite(folder, broker, top='release_keys = "trust.pem"')
         network = LoopbackNetwork(broker.port)
         self.clients = {name: DeviceClient(name, network) for name in DEVICES}

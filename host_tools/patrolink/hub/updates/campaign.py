@@ -15,6 +15,7 @@ from patrolink.hub.updates.device_facts import DeviceFacts
 from patrolink.hub.updates.image_choice import choose
 from patrolink.hub.updates.target import (
     ACTIVE,
+    IN_TRIAL,
     NO_HELLO,
     OFFLINE,
     OPEN,
@@ -30,6 +31,8 @@ from patrolink.hub.updates.target import (
 
 ONLINE_MS = 300_000  # a device is online for so long after its last frame
 RESEND_MS = 60_000
+STALLED_MS = 300_000  # a device that requests nothing for so long is sent its command again
+TRIAL_MS = 600_000  # until a device in another trial is tried again
 CANCELS_MAX = 10  # a device that has lost its state does not answer
 _STEP_MS_MAX = 10_000  # of one step: the hub was suspended if more has passed
 _STORE_MS = 600_000  # of time used, at most lost at a restart
@@ -144,6 +147,8 @@ class Campaign:
         for device, target in self.targets.items():
             if target.progress in (Progress.OFFERED, Progress.FETCHING):
                 yield self._end(device, target, Progress.CANCELLED, reason, cancelling=True)
+            elif target.progress == Progress.PLANNED and target.deferral:
+                yield self._change(device, target._replace(deferral=""), is_noted=False)
 
     def halt(self, reason: str) -> list[Effect]:
         """Stop without a request, until the campaign is started again."""
@@ -154,6 +159,7 @@ class Campaign:
 
     def requested(self, device: str, image: str) -> list[Effect]:
         """Process a request for a block: the device has got its command."""
+        self._active(device)
         target = self.targets[device]
         if target.image != image or target.progress != Progress.OFFERED:
             return []
@@ -167,6 +173,7 @@ class Campaign:
             return []
         target = target._replace(cancelling=target.cancelling and status.state not in _ENDS)
         effects: list[Effect] = []
+        self._active(device)
         if status.state in _ENDS:
             effects.append(self._ended(device, target, status))
         elif target.progress in ACTIVE:
@@ -174,6 +181,10 @@ class Campaign:
             deferral = (status.reason or status.text or "busy") if status.state == "deferred" else ""
             effects.append(self._change(device, target._replace(progress=progress, deferral=deferral)))
         return effects + self._check_errors()
+
+    def _active(self, device: str) -> None:
+        """Remember that a device has sent something about its update."""
+        self._sent[device] = _Sent(self._stepped_ms or 0, 0)
 
     def _ended(self, device: str, target: Target, status: Status) -> Effect:
         image = self._images.get(target.image)
@@ -189,6 +200,8 @@ class Campaign:
         is_delta = image is not None and image.base is not None
         if status.state == "refused" and status.reason == "base" and is_delta and target.progress in ACTIVE:
             return self._change(device, Target(with_delta=False, used_ms=target.used_ms))
+        if status.state == "refused" and status.reason == "busy" and target.progress in ACTIVE:
+            return self._change(device, Target(deferral=IN_TRIAL, with_delta=target.with_delta, used_ms=target.used_ms))
         if target.progress in _UNALTERED and status.state != "rolled_back":
             return self._change(device, target, is_noted=False)
         return self._end(device, target, Progress.FAILED, words)
@@ -248,8 +261,8 @@ class Campaign:
         if is_stored:
             yield self._change(device, target, is_noted=False)
         sent = self._sent.get(device)
-        is_due = sent is None or now_ms - sent.time_ms >= RESEND_MS
-        if target.progress == Progress.OFFERED and is_due:
+        interval_ms = RESEND_MS if target.progress == Progress.OFFERED else STALLED_MS
+        if target.progress != Progress.INSTALLED and (sent is None or now_ms - sent.time_ms >= interval_ms):
             self._sent[device] = _Sent(now_ms, 1)
             yield Offer(device, target.command, self._images[target.image], False)
 
@@ -257,6 +270,9 @@ class Campaign:
         """Return why a device waits: what it has reported, or that the hub cannot reach it."""
         if target.progress == Progress.INSTALLED:
             return ""
+        if target.deferral == IN_TRIAL:
+            sent = self._sent.get(device)
+            return IN_TRIAL if sent is not None and now_ms - sent.time_ms < TRIAL_MS else ""
         if target.deferral and target.deferral not in _HUB_DEFERRALS:
             return target.deferral
         if not self._is_online(device, now_ms, devices):

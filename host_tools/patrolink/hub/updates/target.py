@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from patrolink.hub.updates.campaign_file import CampaignImage
 
 OFFLINE, NO_HELLO = "offline", "no hello yet"  # deferrals that the hub decides on; others are reported by devices
+IN_TRIAL = "another image is in its trial"
 
 
 class Progress(str, Enum):
