@@ -21,7 +21,7 @@ def test_modem_starts_and_connects_a_stream_in_both_dialects():
         (SIMCOM, b"89860318760238610932", simcom),
     ):
         modem, uart, net, log = make_connected_modem(extra)
-        assert modem.dialect is dialect and modem.imei == b"867584030000017" and modem.iccid == iccid
+        assert modem.dialect.SETUP == dialect.SETUP and modem.imei == b"867584030000017" and modem.iccid == iccid
         assert modem.registered and modem.roaming and modem.operator == "CHINA MOBILE"
         assert modem.network_time() == (20604, 16 * 3600000 + 30 * 60000 + 5000)  # local time less eight hours
         assert modem.signal_dbm() == (-81 if dialect is quectel else -85)
