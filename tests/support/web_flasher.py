@@ -16,6 +16,11 @@ from patrolink.transport.serial_port import open_port
 from tests.support.polling import TIMEOUT_S
 
 SHIM = Path(__file__).with_name("webserial_shim.js").read_text(encoding="utf-8")
+FAST_CLOCK = """{
+  const factor = 20, now = performance.now.bind(performance), timeout = setTimeout;
+  performance.now = () => now() * factor;
+  window.setTimeout = (call, ms) => timeout(call, ms / factor);
+}"""  # time of the page passes 20 times as fast, so that its deadlines come soon
 _LOOK_S = 0.1
 _POLL_S = 0.05
 
@@ -58,6 +63,7 @@ class ModelBoard:
         target: Takes the image.
         info: What the board says of itself; called for each request.
         damage: Called with bytes from the page; returns what the board gets.
+        has_receiver: Its platform has the receiver; otherwise the program ends with an error.
 
     Attributes:
         target: As above.
@@ -66,10 +72,10 @@ class ModelBoard:
         restarts: Number of restarts that the page has asked for.
     """
 
-    def __init__(self, target, info, damage=lambda data: data) -> None:
+    def __init__(self, target, info, damage=lambda data: data, has_receiver: bool = True) -> None:
         self.opened = self.restarts = 0
         self.target, self.damage = target, damage
-        self._info = info
+        self._info, self._has_receiver = info, has_receiver
         self._to_board: queue.Queue[int | None] = queue.Queue()
         self._to_host: queue.Queue[bytes] = queue.Queue()
         self._thread = threading.Thread(target=self._run)
@@ -99,6 +105,9 @@ class ModelBoard:
         with contextlib.suppress(EOFError):
             while True:
                 self._repl()
+                if not self._has_receiver:
+                    self._to_host.put(b"\x04ImportError: no module named 'app.serial_update'\r\n\x04>")
+                    continue
                 receiver = SerialReceiver(self._readinto, self._answer, InflateStream, self.target, self._info)
                 self.restarts += receiver.run()
 
@@ -266,9 +275,9 @@ class FlasherPage:
 
 
 @contextlib.contextmanager
-def shim(browser):
-    """Replace the WebSerial of all pages that the browser loads."""
-    added = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": SHIM})
+def shim(browser, script: str = SHIM):
+    """Run a script in all pages that the browser loads, before their own: by default a WebSerial to `ShimServer`."""
+    added = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
     try:
         yield browser
     finally:

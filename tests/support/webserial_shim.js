@@ -7,6 +7,7 @@
   class ShimPort extends EventTarget {
     readable = null;
     writable = null;
+    #reading = null;
 
     getInfo() {
       return { usbVendorId: 0x10c4, usbProductId: 0xea60 };
@@ -25,7 +26,8 @@
       this.readable = new ReadableStream({
         pull: async controller => {
           while (isOpen) {
-            const response = await call("read");
+            this.#reading = call("read");
+            const response = await this.#reading;
             if (!isOpen) return;
             if (!response.ok) return controller.error(lose());
             const data = new Uint8Array(await response.arrayBuffer());
@@ -47,6 +49,7 @@
     async close() {
       if (this.readable?.locked || this.writable?.locked) throw new TypeError("Cannot cancel a locked stream");
       this.readable = this.writable = null;
+      await this.#reading; // it must not take bytes of the next time
       await call("close");
     }
   }

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import random
+import threading
 
 import pytest
 from patrolink.core import boards
@@ -13,11 +14,11 @@ from patrolink_protocol import image_header
 from selenium.webdriver.common.keys import Keys
 
 from tests.support.flash_images import write_signed_image
-from tests.support.polling import wait_until
+from tests.support.polling import TIMEOUT_S, wait_until
 from tests.support.release_keys import TRUST, private_key
 from tests.support.repl_boards import ReplBoard
 from tests.support.slot_board import SlotBoard
-from tests.support.web_flasher import BoardCable, FlasherPage, ModelBoard, ShimServer, running, shim
+from tests.support.web_flasher import FAST_CLOCK, BoardCable, FlasherPage, ModelBoard, ShimServer, running, shim
 from tests.unit.test_serial_receiver import Target
 
 BOARD = boards.find("mps2_an385")
@@ -257,12 +258,104 @@ def test_texts_of_a_device_are_shown_as_text(open_page, model):
 
 
 def test_browser_without_webserial_names_what_to_use(browser, tmp_path):
-    hide = "delete Navigator.prototype.serial"
-    added = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": hide})
     image = write_signed_image(tmp_path / "agent.plimg", CONTENT)
-    try:
-        with running(ShimServer(image.read_bytes(), TRUST.read_bytes())) as server:
-            page = FlasherPage(browser, server.url)
-            assert "This browser has no WebSerial; use Chrome" in page.text("#error")
-    finally:
-        browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
+    with (
+        shim(browser, "delete Navigator.prototype.serial"),
+        running(ShimServer(image.read_bytes(), TRUST.read_bytes())) as server,
+    ):
+        assert "This browser has no WebSerial; use Chrome" in FlasherPage(browser, server.url).text("#error")
+
+
+def test_waiting_device_is_kept_and_given_up_after_five_minutes(open_page, model):
+    """Requests feed its watchdog; it does not wait for ever for an operator who has left."""
+    asked = []
+    board = model(describe=lambda: asked.append(1) or info())
+    page, _ = open_page(board)
+    page.connect("ready")
+    wait_until(lambda: len(asked) >= 3)
+    assert page.state == "ready"
+    page.browser.execute_script("const now = performance.now(); performance.now = () => now + 300_001")
+    page.wait_state("stopped")
+    assert "Nothing was written; connect the device again" in page.text("#error")
+    wait_until(lambda: board.restarts == 1)
+    assert board.target.header is None
+
+
+def test_stop_while_the_image_is_written(open_page, model):
+    """The board is started again after the block that it writes, and holds no new image."""
+    target, goes_on = BoardTarget(OLD), threading.Event()
+    write_block = target.write_block
+
+    def slow_block(number: int, data: bytes) -> None:
+        goes_on.wait(TIMEOUT_S)
+        write_block(number, data)
+
+    target.write_block = slow_block
+    board = model(target)
+    page, _ = open_page(board, NEW)
+    page.connect("ready")
+    page.press_button("write")
+    wait_until(lambda: target.header is not None)
+    page.wait_state("writing")
+    page.press_button("stop")
+    goes_on.set()
+    page.wait_state("stopped")
+    assert "Stopped by the operator" in page.text("#error")
+    wait_until(lambda: board.restarts == 1)
+    assert target.old == OLD
+
+
+def test_dead_board_is_named(open_page, model, browser):
+    with shim(browser, FAST_CLOCK):
+        page, _ = open_page(model(damage=lambda data: b""))
+    page.connect("failed", "ready")
+    assert "No answer within 1 s; check cable and power, and that the board runs MicroPython" in page.text("#error")
+
+
+def test_platform_without_receiver_is_named(open_page, model):
+    page, _ = open_page(model(has_receiver=False))
+    page.connect("failed", "ready")
+    assert "its platform has no receiver of agent images; flash the platform image of" in page.text("#error")
+
+
+def test_port_in_use_and_device_that_is_gone_are_named(open_page, model):
+    board = model()
+    page, server = open_page(board)
+    board.open = raise_in_use
+    page.connect("failed", "ready")
+    assert "The port cannot be opened (Failed to open serial port.); end other programs" in page.text("#error")
+    server.cable = other = model()
+    page.connect("ready")
+    other.read = raise_in_use
+    page.wait_state("failed")
+    assert "The connection broke (The device has been lost.); plug the device in again" in page.text("#error")
+
+
+def raise_in_use() -> bytes:
+    raise OSError("in use")
+
+
+def test_block_that_the_board_cannot_write_is_named_and_the_next_attempt_helps(open_page, model):
+    target = BoardTarget(OLD)
+    write_block = target.write_block
+
+    def no_space(number: int, data: bytes) -> None:
+        target.write_block = write_block
+        raise OSError(28)
+
+    target.write_block = no_space
+    page, _ = open_page(model(target), NEW)
+    page.flash("failed", "flashed")
+    assert page.state == "failed"
+    assert "; the image that ran before is unchanged, connect again" in page.text("#error")
+    page.flash("failed", "flashed")
+    assert page.state == "flashed" and target.old == NEW
+
+
+def test_content_that_differs_after_writing_is_found(open_page, model):
+    """The board's hash decides, not what was sent."""
+    target = BoardTarget(OLD)
+    target.finish = lambda: setattr(target, "old", NEW[:-1] + b"?")
+    page, _ = open_page(model(target), NEW)
+    page.flash("failed", "flashed")
+    assert page.state == "failed" and "does not hold the image after writing" in page.text("#error")

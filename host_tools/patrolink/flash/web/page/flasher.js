@@ -12,6 +12,7 @@ class Flasher {
   #image;
   #flow = new DeviceFlow(showFlow);
   #method = null;
+  #isConnecting = false;
   #decide = () => {};
 
   constructor(image) {
@@ -26,6 +27,16 @@ class Flasher {
   }
 
   async #connect() {
+    if (this.#isConnecting) return; // a second click, while the browser asks for the port
+    this.#isConnecting = true;
+    try {
+      await this.#connectOnce();
+    } finally {
+      this.#isConnecting = false;
+    }
+  }
+
+  async #connectOnce() {
     const flow = this.#flow = new DeviceFlow(showFlow);
     let error = null;
     try {
