@@ -17,6 +17,7 @@ from tests.support.web_flasher import FlasherPage, ShimServer, running
 
 TO_BYTES = "const bytes = text => Uint8Array.from(atob(text), c => c.charCodeAt(0));"
 TO_TEXT = "const text = data => btoa(String.fromCharCode(...data));"
+HALF_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551 >> 1  # of P-256 (FIPS 186-5)
 SEED = random.SystemRandom().randrange(1 << 32)
 
 
@@ -82,6 +83,30 @@ def test_crc_and_frames_are_those_of_the_tool(page, seed):
     assert crcs == [zlib.crc32(data, size) for n, size, data in cases]
 
 
+def answer(number: int, data: bytes, damage: int = 0) -> bytes:
+    """Return an answer of a board; `damage` changes a byte of its data after the CRC-32."""
+    body = b"A" + number.to_bytes(2, "little") + len(data).to_bytes(2, "little")
+    data_on_line = bytes([data[0] ^ damage]) + data[1:]
+    return b"\xa5" + body + zlib.crc32(data, zlib.crc32(body)).to_bytes(4, "little") + data_on_line
+
+
+def test_damaged_and_late_answers_are_no_reply(page):
+    """On the line are noise, a late answer, a damaged one with the number of the request, and the reply."""
+    good = answer(0, b'{"board": "good"}')
+    line = b"noise\xa5" + answer(0xFFFE, b'{"board": "late"}') + answer(0, b'{"board": "good"}', damage=1) + good
+    body = f"""{TO_BYTES} let line = bytes(a[0]);
+    const take = n => {{
+      if (n > line.length) throw new Error("the line is empty");
+      const data = line.slice(0, n);
+      line = line.slice(n);
+      return data;
+    }};
+    const readUntil = async end => take(line.indexOf(end[0]) + 1);
+    const link = {{ write: async () => {{}}, read: async n => take(n), readUntil }};
+    return [await new m.SerialSession(link, 0).info(), line.length];"""
+    assert page.call("serial_session.js", body, encoded(line)) == [{"board": "good"}, 0]
+
+
 def test_deflated_parts_inflate_on_a_board_and_are_as_small_as_those_of_zlib(page, seed):
     """Each part can be inflated at once; the window is 4 KB."""
     r = random.Random(seed)
@@ -117,13 +142,16 @@ def test_copy_plans_are_those_of_the_tool(page, seed):
     for (const [content, index] of a[0]) plans.push(await m.blockParts(bytes(content), bytes(index), {BLOCK_BYTES}));
     return plans.map(blocks => blocks.map(parts => parts.map(p => [p.start, p.length, p.source])));"""
     cases = []
-    for _ in range(12):
-        old = random_content(r, r.randrange(0, 20_000))
+    for case in range(14):
+        old = random_content(r, r.randrange(0, 20_000)) + bytes(2048)
         index = b"".join(
             zlib.crc32(block).to_bytes(4, "little") + hashlib.sha256(block).digest()[:4]
             for block in (old[at : at + 1024] for at in range(0, len(old) - 1023, 1024))
         )
-        cases.append((r.choice((changed(r, old + b"o"), old + b"!", r.randbytes(50))), index))
+        blocks = [old[at : at + 1024] for at in range(0, len(old), 1024)]
+        shuffled, runs = b"".join(r.sample(blocks, len(blocks))), old + bytes(3000) + old
+        new = (shuffled, runs)[case] if case < 2 else r.choice((changed(r, old), old + b"!", r.randbytes(50)))
+        cases.append((new, index))
     plans = page.call("copy_plan.js", body, [[encoded(part) for part in case] for case in cases])
     for (content, index), plan in zip(cases, plans, strict=True):
         expected = copy_plan.block_parts(content, index, BLOCK_BYTES)
@@ -138,6 +166,7 @@ def test_headers_are_accepted_and_refused_as_by_the_tool(page, seed, tmp_path):
     for at in range(len(valid)):
         for byte in (0, valid[at] ^ 1 << r.randrange(8), r.randrange(256)):
             cases.append(valid[:at] + bytes([byte]) + valid[at + 1 :])
+    cases += [valid[:224] + (HALF_ORDER + more).to_bytes(32, "big") for more in (-1, 0, 1, 1 << 250)]
     body = f"""{TO_BYTES} return a[0].map(text => {{
       try {{
         const h = m.unpackHeader(bytes(text));
