@@ -268,11 +268,11 @@ def test_browser_without_webserial_names_what_to_use(browser, tmp_path):
 
 def test_waiting_device_is_kept_and_given_up_after_five_minutes(open_page, model):
     """Requests feed its watchdog; it does not wait for ever for an operator who has left."""
-    asked = []
-    board = model(describe=lambda: asked.append(1) or info())
+    info_requests = []
+    board = model(describe=lambda: info_requests.append(1) or info())
     page, _ = open_page(board)
     page.connect("ready")
-    wait_until(lambda: len(asked) >= 3)
+    wait_until(lambda: len(info_requests) >= 3)
     assert page.state == "ready"
     page.browser.execute_script("const now = performance.now(); performance.now = () => now + 300_001")
     page.wait_state("stopped")
