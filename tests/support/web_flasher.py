@@ -7,6 +7,7 @@ import time
 from http import HTTPStatus
 from pathlib import Path
 
+from agent.update.provisioned_files import ProvisionedFiles
 from agent.update.serial_receiver import SerialReceiver
 from compat.inflate_stream import InflateStream
 from patrolink.core.errors import UserError
@@ -14,6 +15,7 @@ from patrolink.flash.web.server import File, FlasherHandler, FlasherServer, serv
 from patrolink.transport.serial_port import open_port
 
 from tests.support.polling import TIMEOUT_S
+from tests.unit.memory_storage import MemoryFiles
 
 SHIM = Path(__file__).with_name("webserial_shim.js").read_text(encoding="utf-8")
 FAST_CLOCK = """{
@@ -108,7 +110,9 @@ class ModelBoard:
                 if not self._has_receiver:
                     self._to_host.put(b"\x04ImportError: no module named 'app.serial_update'\r\n\x04>")
                     continue
-                receiver = SerialReceiver(self._readinto, self._answer, InflateStream, self.target, self._info)
+                files = ProvisionedFiles(MemoryFiles())
+                receiver = SerialReceiver(self._readinto, self._answer, InflateStream, self.target, self._info, files)
+                self._to_host.put(b"receiver ready\r\n")
                 self.restarts += receiver.run()
 
     def _repl(self) -> None:

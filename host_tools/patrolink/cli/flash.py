@@ -152,11 +152,11 @@ def _serve_page(args: argparse.Namespace, image: flash_image.FlashImage, board: 
     from patrolink.flash.image import release_key  # needs cryptography
     from patrolink.flash.web.server import FlasherServer, served_files
 
-    others = (args.ports, args.all, args.ledger, args.dry_run, args.json, args.method, args.provision, args.batch)
-    if any(others) or not args.trust:
+    others = (args.ports, args.all, args.recover, args.ledger, args.dry_run, args.json, args.method)
+    if any(others) or args.provision or args.batch or not args.trust:
         raise UserError(
-            "--web needs --trust, and the device is chosen in the browser; leave out ports, --all, --ledger, --method, "
-            "--provision, --batch, --dry-run and --json"
+            "--web needs --trust, and the device is chosen in the browser; leave out ports, --all, --recover, "
+            "--ledger, --method, --provision, --batch, --dry-run and --json"
         )
     with method_factory("serial", image, board):  # refuses what has no slots to go into
         pass

@@ -347,7 +347,7 @@ def test_block_that_the_board_cannot_write_is_named_and_the_next_attempt_helps(o
     page, _ = open_page(model(target), NEW)
     page.flash("failed", "flashed")
     assert page.state == "failed"
-    assert "; the image that ran before is unchanged, connect again" in page.text("#error")
+    assert "; what the board held before is unchanged, connect again" in page.text("#error")
     page.flash("failed", "flashed")
     assert page.state == "flashed" and target.old == NEW
 

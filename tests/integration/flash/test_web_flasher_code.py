@@ -8,6 +8,7 @@ import zlib
 import pytest
 from compat.inflate_stream import InflateStream
 from patrolink.flash import copy_plan
+from patrolink.flash.methods import serial_console
 from patrolink.flash.serial_session import BLOCK_BYTES, _frame
 from patrolink_protocol import image_header
 
@@ -101,10 +102,14 @@ def test_damaged_and_late_answers_are_no_reply(page):
       line = line.slice(n);
       return data;
     }};
-    const readUntil = async end => take(line.indexOf(end[0]) + 1);
+    const readUntil = async (limitMs, end) => take(line.indexOf(end[0]) + 1);
     const link = {{ write: async () => {{}}, read: async n => take(n), readUntil }};
     return [await new m.SerialSession(link, 0).info(), line.length];"""
     assert page.call("serial_session.js", body, encoded(line)) == [{"board": "good"}, 0]
+
+
+def test_program_is_that_of_the_tool(page):
+    assert page.call("serial_method.js", "return m.PROGRAM;") == serial_console._PROGRAM
 
 
 def test_deflated_parts_inflate_on_a_board_and_are_as_small_as_those_of_zlib(page, seed):

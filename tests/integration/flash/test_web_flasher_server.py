@@ -145,6 +145,7 @@ def test_command_serves_the_image_with_public_keys_only_until_it_is_stopped(imag
         (["/dev/ttyUSB0", "--trust", str(TRUST)], "the device is chosen in the browser; leave out ports"),
         (["--trust", str(TRUST), "--dry-run"], "--method, --provision, --batch, --dry-run and --json"),
         (["--trust", str(TRUST), "--ledger", "l.jsonl"], "leave out ports"),
+        (["--trust", str(TRUST), "--recover", "/dev/ttyUSB0"], "leave out ports, --all, --recover"),
     ],
 )
 def test_options_that_the_page_cannot_follow_are_refused(image, capsys, words, message):
@@ -158,7 +159,7 @@ def test_options_that_the_page_cannot_follow_are_refused(image, capsys, words, m
         (write_image, {}, "signature: unsigned"),
         (write_signed_image, {"key": private_key("another")}, "signature: unknown key"),
         (write_signed_image, {"kind": image_header.PLATFORM}, "the method serial writes agent images, and this is"),
-        (write_signed_image, {"board": "lilygo_t_a7670"}, "has no slots for agent images"),
+        (write_signed_image, {"board": "unix"}, "has no slots for agent images"),
     ],
 )
 def test_images_that_the_page_cannot_write_are_refused(tmp_path, capsys, write, fields, message):

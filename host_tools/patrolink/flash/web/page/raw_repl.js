@@ -13,15 +13,15 @@ export async function enter(link, limitMs) {
   for (;;) {
     await link.write(INTERRUPT_RAW);
     try {
-      await link.readUntil(PROMPT, TRY_MS);
+      await link.readUntil(TRY_MS, PROMPT);
       break;
     } catch (e) {
       if (!(e instanceof DeadlineError) || performance.now() > deadline) throw e;
     }
   }
   await link.write(END);
-  await link.readUntil(RESTARTED, RESTART_MS); // a slow board may still print the prompts of earlier attempts
-  await link.readUntil(PROMPT, RESTART_MS);
+  await link.readUntil(RESTART_MS, RESTARTED); // a slow board may still print the prompts of earlier attempts
+  await link.readUntil(RESTART_MS, PROMPT);
 }
 
 /** Start a program in the raw REPL; its output follows. */
@@ -45,5 +45,5 @@ export async function start(link, program) {
     left -= sent.length;
   }
   await link.write(END);
-  await link.readUntil(END, ANSWER_MS);
+  await link.readUntil(ANSWER_MS, END);
 }

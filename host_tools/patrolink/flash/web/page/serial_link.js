@@ -57,11 +57,16 @@ export class SerialLink {
     return this.#take(length);
   }
 
-  /** Return the bytes up to `end`, and `end`. Throws DeadlineError if it does not come in time; what came stays in the input. */
-  async readUntil(end, limitMs) {
-    let at = -1;
-    await this.#fill(data => (at = find(data, end)) >= 0, limitMs);
-    return this.#take(at + end.length);
+  /** Return the bytes up to the first of `ends`, and that. Throws DeadlineError if none comes in time; what came stays in the input. */
+  async readUntil(limitMs, ...ends) {
+    let stop = Infinity;
+    const isThere = data => {
+      const found = ends.map(end => [find(data, end), end.length]).filter(([at]) => at >= 0);
+      stop = Math.min(...found.map(([at, length]) => at + length));
+      return found.length > 0;
+    };
+    await this.#fill(isThere, limitMs);
+    return this.#take(stop);
   }
 
   /** Let reads and writes end with StoppedError. */

@@ -1,14 +1,16 @@
 // Method `serial`: an agent image over the console of a board, into a slot, by the receiver in its platform. The steps are those of
 // host_tools/patrolink/flash/methods/serial_console.py.
-import { equal, sha256 } from "./bytes.js";
+import { ascii, equal, find, sha256 } from "./bytes.js";
 import { blockParts } from "./copy_plan.js";
 import { DeadlineError, DeviceError } from "./errors.js";
 import * as rawRepl from "./raw_repl.js";
 import { SerialLink } from "./serial_link.js";
 import { BLOCK_BYTES, DIGEST_BYTES, SerialSession } from "./serial_session.js";
 
-const PROGRAM = "from app.serial_update import run; run()\n";
-const REPL_MS = 5000, RECEIVER_MS = 2000;
+// What lies on the file system of the board, or in a slot, must not stand in for the modules of its platform.
+export const PROGRAM = "import sys; sys.path[:] = ['.frozen']\nfrom app.serial_update import run; run()\n";
+const READY = ascii("receiver ready\r\n"), ENDED = ascii("\x04"); // the latter: of the raw REPL
+const REPL_MS = 5000, START_MS = 30_000, RECEIVER_MS = 2000;
 const CONNECT_ATTEMPTS = 2;
 
 export class SerialMethod {
@@ -36,7 +38,7 @@ export class SerialMethod {
       uniqueId: String(info.unique_id ?? ""), board: String(info.board ?? ""), architecture: String(info.architecture ?? ""),
       version: String(info.version ?? ""), rollback: number(info.rollback), rollbackFloor: number(info.rollback_floor) ?? 0,
       platform: number(info.platform) ?? 0, releaseKeys: Array.isArray(info.release_keys) ? info.release_keys.map(String) : [],
-      contentSha256: this.#present.sha256,
+      contentSha256: this.#present.sha256, deviceId: info.configured ? String(info.device ?? "") : null,
     };
   }
 
@@ -112,19 +114,19 @@ export class SerialMethod {
       try {
         await rawRepl.enter(this.#link, REPL_MS);
         await rawRepl.start(this.#link, PROGRAM);
+        if (find(await this.#link.readUntil(START_MS, READY, ENDED), READY) < 0) {
+          throw new DeviceError("MicroPython answers, but its platform has no receiver of agent images; flash the platform image of "
+            + "this board first");
+        }
       } catch (e) {
         if (!(e instanceof DeadlineError)) throw e;
         silence ??= e; // unless a receiver runs already
       }
       try {
-        await session.open(RECEIVER_MS);
+        await session.open(silence ? RECEIVER_MS : START_MS);
         return session;
       } catch (e) {
-        if (!(e instanceof DeviceError)) throw e;
-        if (silence) continue;
-        if (!(e instanceof DeadlineError)) throw e;
-        throw new DeviceError("MicroPython answers, but its platform has no receiver of agent images; flash the platform image of "
-          + "this board first");
+        if (!(e instanceof DeviceError) || !silence) throw e;
       }
     }
     throw silence;

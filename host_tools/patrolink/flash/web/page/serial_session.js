@@ -111,7 +111,7 @@ export class SerialSession {
     const number = this.#nextNumber();
     const [status, reply] = await this.#exchange(frame(number, request.length, data), number, limitMs);
     const text = new TextDecoder().decode(reply);
-    if (status === FAILED) throw new DeviceError(`${text}; the image that ran before is unchanged, connect again`);
+    if (status === FAILED) throw new DeviceError(`${text}; what the board held before is unchanged, connect again`);
     if (status === REFUSED) throw new RefusedError(`The board refuses the image: ${text}; the board is unchanged`);
     if (replyBytes !== null && reply.length !== replyBytes) {
       throw new DeviceError(`${reply.length} bytes of reply to request ${request[0]}, expected ${replyBytes}; the board runs another `
@@ -149,7 +149,7 @@ export class SerialSession {
     const deadline = performance.now() + limitMs;
     const left = () => Math.max(0, deadline - performance.now());
     for (;;) {
-      await this.link.readUntil([START], left());
+      await this.link.readUntil(left(), [START]);
       const head = await this.link.read(ANSWER_HEAD_BYTES, left());
       const length = numberAt(head, 3, 2), answered = numberAt(head, 1, 2);
       if (length > ANSWER_MAX) continue;

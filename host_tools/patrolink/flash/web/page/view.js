@@ -47,7 +47,7 @@ export function showFlow(flow) {
   $("plan").textContent = plan ? `${state === "ready" ? "Will be written" : "Image"}: ${plan.text}` : "";
   $("device-none").hidden = device !== null;
   setFacts($("device-facts"), device ? {
-    Board: device.board, Architecture: device.architecture, "Unique id": device.uniqueId,
+    "Device id": device.deviceId ?? "not provisioned", Board: device.board, Architecture: device.architecture, "Unique id": device.uniqueId,
     Version: device.version || "no agent image", "Rollback number": device.rollback ?? "none",
     "Lowest accepted": device.rollbackFloor, Platform: device.platform,
   } : {});
