@@ -243,7 +243,7 @@ class Board:
     def begin_key_epoch(self) -> None:
         """Provision the device with its next key epoch, and restart it. What it has sealed before must be sent."""
         self.config["key_epoch"] += 1
-        self._monitor.identities.epoch_begun(self.name, 1 + max(self._monitor.recorded.get(self.name, {0})))
+        self._monitor.identities.epoch_begun(self.name, 1 + max(self._monitor.recorded.get(self.name, ()), default=-1))
         self.hal.end(Reset("a new key epoch"))
 
     def end(self) -> None:
