@@ -141,7 +141,9 @@ def main():
 
     folder, runtime = os.environ["PATROLINK_SLOTS"], os.environ["RUNTIME_DIRECTORY"]
     open_buttons(runtime)
-    held = update_area.lock(folder)  # until this process ends
+    session = update_area.lock(folder, update_area.SESSION_LOCK)
+    held = update_area.lock(folder, update_area.AGENT_LOCK)  # until this process ends
+    session.close()
     crashes = Crashes(runtime)
     choice = select(folder, crashes)
     if choice.slot is not None:

@@ -1,10 +1,11 @@
 """Receives an agent image over standard input: the camera's side of the method `linux` of `patrolink flash`.
 
-usage: python3 slot_session.py CONFIG-FOLDER [STOP-COMMAND START-COMMAND]
+usage: python3 slot_session.py CONFIG-FOLDER [RESTART-COMMAND START-COMMAND]
 
 Environment: PATROLINK_SLOTS, folder of the update area. The requests are those of the serial receiver. The agent goes
-on until an image or a configuration is accepted; then it is stopped, and started when the session ends, however it
-ends. root writes the configuration, and the owner of the slots everything else.
+on until an image or a configuration is accepted; then it is restarted, and waits for a lock that the session holds
+until it ends: also one that is killed lets the agent start. root writes the configuration, and the owner of the slots
+everything else.
 
 Exit code: 0, 1 if the agent cannot be stopped or started, 2 for a wrong call.
 """
@@ -37,6 +38,7 @@ from hal.posix import platform, update_area  # noqa: E402
 
 _SILENCE_S = 60  # of the host, at most: a broken connection must not keep the agent stopped
 _COMMAND_S = 120
+_PAUSE_S = 90  # for the agent to send its pending frames and to stop
 _MACHINE_ID = "/etc/machine-id"
 _CONFIG = "config.json"
 _CONFIG_MODE = 0o640
@@ -57,23 +59,35 @@ class Service:
     """The service of the agent.
 
     Args:
-        commands: Commands that stop and start it, or none: there is nothing to stop.
+        folder: Path of the update area.
+        commands: Commands that restart it without a wait and that start it, or none: there is no service.
     """
 
-    def __init__(self, commands):
+    def __init__(self, folder, commands):
+        self._folder = folder
         self._commands = commands
-        self._stopped = False
+        self._locks = []
 
-    def stop(self):
-        """Stop the agent. Raises FailedError."""
-        if not self._stopped:
-            self._stopped = True
-            self._execute(0)
+    def pause(self):
+        """Stop the agent, and keep it from a start; return whether it ran until now. Raises FailedError."""
+        if self._locks:
+            return False
+        try:
+            self._locks.append(update_area.lock(self._folder, update_area.SESSION_LOCK, 0))
+        except BlockingIOError:
+            raise FailedError("another session writes to this camera")
+        self._execute(0)
+        try:
+            self._locks.append(update_area.lock(self._folder, update_area.AGENT_LOCK, _PAUSE_S))
+        except BlockingIOError:
+            raise FailedError("the agent does not stop")
+        return True
 
-    def start(self):
-        """Start the agent again if it was stopped. Raises FailedError."""
-        if self._stopped:
-            self._stopped = False
+    def resume(self):
+        """Let the agent start, and wait until it is ready. Raises FailedError."""
+        if self._locks:
+            while self._locks:
+                self._locks.pop().close()
             self._execute(1)
 
     def _execute(self, number):
@@ -106,7 +120,7 @@ class ConfigurationFiles(platform.Files):
 
     def append(self, name, data):
         """See the HAL's Files."""
-        self._service.stop()
+        self._service.pause()
         with as_root():
             super().append(name, data)
 
@@ -143,16 +157,13 @@ class ServiceTarget:
     """Takes an image as SlotTarget does; the agent is stopped before anything is written.
 
     Args:
-        folder: Path of the update area.
         service: Service.
         keys: ReleaseKeys.
     """
 
-    def __init__(self, folder, service, keys):
-        self._folder = folder
+    def __init__(self, service, keys):
         self._service = service
         self._keys = keys
-        self._lock = None
         self._read()
 
     @property
@@ -180,12 +191,7 @@ class ServiceTarget:
             run_to_completion(self._installer.check(header_data))
         except ImageRefusedError as e:
             raise RefusedError(str(e))
-        if self._lock is None:
-            try:
-                self._service.stop()
-                self._lock = update_area.lock(self._folder, wait=False)
-            except BlockingIOError:
-                raise FailedError("another session, or an agent that was started by hand, uses the slots")
+        if self._service.pause():
             self._read()  # the agent has written boot records until it stopped
         self._target.begin(header_data)
 
@@ -200,11 +206,6 @@ class ServiceTarget:
     def finish(self):
         """See SlotTarget."""
         self._target.finish()
-
-    def close(self):
-        """Let others change the update area."""
-        if self._lock is not None:
-            self._lock.close()
 
     def _read(self):
         flash = platform.open_flash()
@@ -270,10 +271,10 @@ def main():
     folder = os.environ["PATROLINK_SLOTS"]
     if os.getuid() == 0:
         os.seteuid(os.stat(folder).st_uid)  # files belong to the agent
-    service = Service(sys.argv[2:])
+    service = Service(folder, sys.argv[2:])
     files = ConfigurationFiles(sys.argv[1], service)
     keys = ReleaseKeys(platform_build.RELEASE_KEYS)
-    target = ServiceTarget(folder, service, keys)
+    target = ServiceTarget(service, keys)
     code = 0
     try:
         SerialReceiver(
@@ -287,9 +288,8 @@ def main():
     except OSError as e:
         print("slots: %s" % e, file=sys.stderr)
     finally:
-        target.close()
         try:
-            service.start()
+            service.resume()
         except FailedError as e:
             print("slots: %s" % e, file=sys.stderr)
             code = 1

@@ -44,7 +44,7 @@ def build_package(folder: Path, trust: Path | None) -> Path:
 
 class _Requests(socketserver.StreamRequestHandler):
     def handle(self) -> None:
-        words = {b"start": self.server.camera.start, b"stop": self.server.camera.stop}  # type: ignore[attr-defined]
+        words = {b"start": self.server.camera.start, b"restart": self.server.camera.restart}  # type: ignore[attr-defined]
         try:
             words[self.request.recv(16)]()
         except AssertionError:
@@ -62,7 +62,7 @@ class LinuxCamera:
 
     Attributes:
         slots: Folder of the update area.
-        commands: What stops and starts the service.
+        commands: What restarts the service without a wait, and what starts it.
     """
 
     def __init__(self, folder: Path, package: Path, config: dict | None) -> None:
@@ -80,6 +80,7 @@ class LinuxCamera:
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = False
         self._starting = threading.Lock()
+        self._states: list[str] = []
         self._notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notified.bind(str(folder / "notify"))
         self._server = socketserver.ThreadingUnixStreamServer(str(folder / "control"), _Requests)
@@ -88,7 +89,7 @@ class LinuxCamera:
         client = folder / "service.py"
         client.write_text(_CLIENT, encoding="utf-8")
         control = folder / "control"
-        self.commands = [f"{sys.executable} {client} {control} {word}" for word in ("stop", "start")]
+        self.commands = [f"{sys.executable} {client} {control} {word}" for word in ("restart", "start")]
 
     @property
     def journal(self) -> BootJournal:
@@ -115,16 +116,23 @@ class LinuxCamera:
         """Return the lines of the journal that begin with one of these texts."""
         return [line for line in self.text().splitlines() if line.startswith(starts)]
 
-    def start(self) -> None:
-        """Start the service and wait until it is ready."""
-        if self._config.exists() and (self._process is None or self._process.poll() is not None):
+    def start(self, wait: bool = True) -> None:
+        """Start the service if it does not run, and wait until it is ready."""
+        if not self._config.exists():
+            return
+        if self._process is None or self._process.poll() is not None:
             self._stopping = False
-            self.notifications()
-            ready = threading.Event()
+            launched = threading.Event()
             # The process ends with the thread that has launched it (setpriv --pdeathsig).
-            threading.Thread(target=self._supervise, args=(ready,), daemon=True).start()
-            assert ready.wait(TIMEOUT_S)
+            threading.Thread(target=self._supervise, args=(launched,), daemon=True).start()
+            assert launched.wait(TIMEOUT_S)
+        if wait:
             wait_until(lambda: "READY=1" in self.notifications() or self.process.poll() is not None, self.text)
+
+    def restart(self) -> None:
+        """Stop the service, and start it without a wait, as `systemctl restart --no-block`."""
+        self.stop()
+        self.start(wait=False)
 
     def stop(self) -> None:
         """Stop the service as `systemctl stop` does."""
@@ -144,12 +152,11 @@ class LinuxCamera:
         self._notified.close()
 
     def notifications(self) -> list[str]:
-        """Return what the service has told the service manager since the last call."""
-        received = []
+        """Return what the process of the service has told the service manager."""
         with contextlib.suppress(BlockingIOError):
             while True:
-                received.append(self._notified.recv(256, socket.MSG_DONTWAIT).decode())
-        return received
+                self._states.append(self._notified.recv(256, socket.MSG_DONTWAIT).decode())
+        return self._states
 
     def _end(self, number: int) -> None:
         with self._starting:
@@ -159,6 +166,8 @@ class LinuxCamera:
             self._process.wait(TIMEOUT_S)
 
     def _launch(self) -> None:
+        self.notifications()
+        self._states = []
         words = self.setting("ExecStart").split()
         assert words[0] == "/usr/bin/python3"
         command = [sys.executable, words[1], *(str(self.root) + word for word in words[2:])]
@@ -263,7 +272,7 @@ def sshd() -> str:
 
 def session_script(camera: LinuxCamera) -> str:
     """Return what /usr/sbin/patrolink-slots does, with the paths of the camera."""
-    stop, start = camera.commands
+    restart, start = camera.commands
     program = camera.root / "usr/lib/patrolink/slot_session.py"
-    command = f'{sys.executable} -IB {program} {camera.root}/etc/patrolink "{stop}" "{start}"'
+    command = f'{sys.executable} -IB {program} {camera.root}/etc/patrolink "{restart}" "{start}"'
     return f"#!/bin/sh\nexport PATROLINK_SLOTS={camera.slots}\nexec {command}\n"

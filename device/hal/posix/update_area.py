@@ -2,7 +2,7 @@
 
     boot    both boot sectors; each change is a new file that replaces the old one
     a, b    header sector and content of a slot, a zip archive that Python runs in place
-    lock    held by the process that may change the others
+    agent.lock, session.lock    see lock()
 
 The system may keep writes to the content in its cache, and lose any of them in a power cut. A write to a header sector
 brings the slot to storage; so the record that follows never tells of an image that a power cut takes away.
@@ -10,6 +10,7 @@ brings the slot to storage; so the record that follows never tells of an image t
 
 import fcntl
 import os
+import time
 
 from agent.update.boot_journal import SECTOR_BYTES, SECTORS
 from agent.update.boot_records import SLOT_NAMES
@@ -17,7 +18,9 @@ from agent.update.boot_records import SLOT_NAMES
 SLOT_BYTES = 4 << 20  # [update] in boards/linux/board.toml
 _BOOT = "boot"
 _BOOT_NEW = "boot.new"
-_LOCK = "lock"
+AGENT_LOCK = "agent.lock"  # of who may change the area: the agent, or a session that installs
+SESSION_LOCK = "session.lock"  # of a session that installs: an agent that starts waits for it first
+_LOOK_S = 0.01
 _BOOT_BYTES = SECTORS * SECTOR_BYTES
 _ERASED = b"\xff" * SECTOR_BYTES
 
@@ -128,15 +131,28 @@ class FileFlash:
         storage.sync_names()
 
 
-def lock(folder, wait=True):
-    """Wait until no other process may change the update area; return the file that holds the lock until it is closed.
+def lock(folder, name, limit_s=None):
+    """Wait until no other process holds a lock; return the file that holds it until it is closed or the process ends.
 
-    The wait has no limit of its own: the service manager ends a service that does not get ready. Without `wait` it
-    raises BlockingIOError.
+    Without a limit of its own the wait is for a service: its manager ends one that does not get ready.
+
+    Raises:
+        BlockingIOError: `limit_s` is over.
     """
-    file = open(folder + "/" + _LOCK, "w")
-    fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return file
+    file = open(folder + "/" + name, "w")
+    if limit_s is None:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        return file
+    end_s = time.monotonic() + limit_s
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
+        except BlockingIOError:
+            if time.monotonic() > end_s:
+                file.close()
+                raise
+        time.sleep(_LOOK_S)
 
 
 def mount_slot(folder, slot, size):

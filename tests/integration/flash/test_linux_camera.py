@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from patrolink.cli import main
 from patrolink.core import boards
-from patrolink.core.errors import UserError
+from patrolink.core.errors import DeviceError, UserError
 from patrolink.flash import flash_image, ssh_link
 from patrolink.flash.image import build, image_file, module_archive
 from patrolink.flash.methods.linux_ssh import LinuxMethod
@@ -232,8 +232,41 @@ def test_images_that_must_not_run_are_refused_by_tool_and_camera(camera, session
             method.identify()
             with pytest.raises(RefusedError, match=by_camera):
                 method.write(None, lambda done, total: None)
-    assert list(camera.slots.iterdir()) == [camera.slots / "lock"]
+    assert {path.name for path in camera.slots.iterdir()} == {"agent.lock", "session.lock"}
     assert camera.process.poll() is None and len(camera.lines("device: ready")) == 1
+
+
+def test_killed_session_lets_the_agent_start(camera, session, agent, tmp_path):
+    camera.start()
+    wait_until(lambda: camera.lines("device: ready"), camera.text)
+    method = LinuxMethod("camera-7", threading.Event(), flash_image.load(image(tmp_path / "first.plimg", agent)))
+
+    def kill(done: int, total: int) -> None:
+        method._link._process.kill()  # the stand-in for ssh is the session
+        raise KeyboardInterrupt
+
+    with contextlib.closing(method):
+        method.identify()
+        with pytest.raises(KeyboardInterrupt):
+            method.write(None, kill)
+    wait_until(lambda: len(camera.lines("device: ready")) == 2, camera.text)
+    assert camera.lines("slot ") == []
+    assert flash(image(tmp_path / "first.plimg", agent)) == 0
+    wait_until(lambda: confirmed(camera, 0), camera.text)
+
+
+def test_second_session_is_refused_while_one_writes(camera, session, agent, tmp_path):
+    new = flash_image.load(image(tmp_path / "first.plimg", agent))
+    methods = [LinuxMethod("camera-7", threading.Event(), new) for _ in range(2)]
+    with contextlib.closing(methods[0]), contextlib.closing(methods[1]):
+        for method in methods:
+            method.identify()
+        methods[0].write(None, lambda done, total: None)
+        with pytest.raises(DeviceError, match="another session writes to this camera"):
+            methods[1].write(None, lambda done, total: None)
+        methods[0].verify(None)
+        methods[0].release()
+    wait_until(lambda: confirmed(camera, 0), camera.text)
 
 
 def test_broken_session_starts_the_agent_again_and_the_next_one_sends_the_rest(camera, session, agent, tmp_path):

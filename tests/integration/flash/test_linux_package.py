@@ -124,7 +124,10 @@ def test_scripts_use_files_that_the_package_has(root):
     for name in ("postinst", "prerm"):
         run("sh", "-n", folder / f"patrolink-platform.{name}")
     slots = (root / "usr/sbin/patrolink-slots").read_text()
-    assert "/usr/lib/patrolink/slot_session.py /etc/patrolink" in slots and "systemctl stop patrolink.service" in slots
+    assert (
+        "/usr/lib/patrolink/slot_session.py /etc/patrolink" in slots
+        and "systemctl restart --no-block patrolink.service" in slots
+    )
     run("sh", "-n", root / "usr/sbin/patrolink-slots")
 
 
@@ -154,7 +157,7 @@ def test_session_writes_slots_as_their_owner_and_commands_the_service_as_root(ro
         "import random, runpy, sys; from cryptography import exceptions; "
         "from cryptography.hazmat.primitives import hashes; "
         "from cryptography.hazmat.primitives.asymmetric import ec, utils; "  # from a folder that only root may read
-        f"sys.argv = ['', '{tmp_path}', '{service} stop', '{service} start']; "
+        f"sys.argv = ['', '{tmp_path}', '{service} restart', '{service} start']; "
         f"runpy.run_path('{root}/usr/lib/patrolink/slot_session.py', run_name='__main__')"
     )
     client.write_text(f'#!/bin/sh\nPATROLINK_SLOTS={slots} exec {sys.executable} -IB -c "{program}"\n')
@@ -168,9 +171,11 @@ def test_session_writes_slots_as_their_owner_and_commands_the_service_as_root(ro
     method.verify(None)
     method.release()
     method.close()
-    assert (tmp_path / "called").read_text() == "stop 0\nstart 0\n"
+    assert (tmp_path / "called").read_text() == "restart 0\nstart 0\n"
     files = {path.name: path.stat() for path in slots.iterdir()}
-    assert files.keys() == {"a", "boot", "lock"} and {entry.st_uid for entry in files.values()} == {UID}
+    assert files.keys() == {"a", "boot", "agent.lock", "session.lock"} and {
+        entry.st_uid for entry in files.values()
+    } == {UID}
     assert {stat.S_IMODE(files[name].st_mode) for name in ("a", "boot")} == {0o600}
     data = (slots / "a").read_bytes()
     assert hashlib.sha256(data[4096 : 4096 + 14000]).digest() == hashlib.sha256(b"content" * 2000).digest()
