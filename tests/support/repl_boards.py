@@ -22,10 +22,12 @@ class ReplBoard:
         flash_kb: Size of its file system.
         heap_kb: Heap of MicroPython.
         config: Configuration to write into its file system.
+        uarts: UARTs that are connected to PTYs, from that of the console on.
 
     Attributes:
         chip: File of its flash chip.
         path: PTY of its console.
+        paths: PTYs of its UARTs, by number.
         log: File with all output of the console.
     """
 
@@ -36,6 +38,7 @@ class ReplBoard:
         flash_kb: int = 2048,
         heap_kb: int = _HEAP_KB,
         config: dict[str, Any] | None = None,
+        uarts: int = 1,
     ) -> None:
         board = boards.find("mps2_an385")
         folder.mkdir(parents=True, exist_ok=True)
@@ -46,6 +49,8 @@ class ReplBoard:
         self.log = folder / "console.log"
         straps = qemu.Straps(heap_kb, flash_kb, name, 0, 1)
         console = ["-chardev", f"pty,id=u0,logfile={self.log},logappend=on", "-serial", "chardev:u0"]
+        for i in range(1, uarts):
+            console += ["-chardev", f"pty,id=u{i}", "-serial", f"chardev:u{i}"]
         self._process = subprocess.Popen(
             [*qemu.command(board, qemu.build_image(board), folder, straps), *console],
             cwd=folder,
@@ -54,10 +59,13 @@ class ReplBoard:
             stderr=subprocess.STDOUT,
         )
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        match = re.search(rb"redirected to (\S+)", line)
-        assert match, line
-        self.path = match[1].decode()
+        self.paths: list[str] = []
+        for _ in range(uarts):
+            line = self._process.stdout.readline()
+            match = re.search(rb"redirected to (\S+)", line)
+            assert match, line
+            self.paths.append(match[1].decode())
+        self.path = self.paths[0]
 
     def suspend(self) -> None:
         """Stop the board, which then answers nothing."""

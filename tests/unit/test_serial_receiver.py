@@ -234,7 +234,7 @@ def test_a_file_is_replaced_and_only_its_digest_is_told():
     files = MemoryFiles()
     ask = bytes([sr.FILE_DIGEST]) + b"config.json"
     assert send(files, ask)[0][2] == b""
-    for content in (CONFIG, CONFIG[::-1]):
+    for content in (CONFIG, CONFIG + b" "):
         answers = send(files, *(file_requests("config.json", content) + [ask]))
         assert [answer[0] for answer in answers] == [sr.DONE] * 5
         assert answers[-1][2] == sha256(content).digest()

@@ -39,6 +39,7 @@ VERBS = {
     "ota": Verb("update devices over the air: plan, start, pause and watch campaigns", "hub"),
     "pack": Verb("encode a track (csv, gpx, nmea) as a capture; print bytes per fix", "report"),
     "provision": Verb("give devices keys, talk groups, configurations and labels", "flash"),
+    "selftest": Verb("run the self-test of a device at hand-over, over its console", "flash"),
     "talk": Verb("talk in a group: a sound file or the microphone", "hub"),
 }
 CLIP_VERBS = {

@@ -1,9 +1,9 @@
 """Verify a ledger, and list which devices are done up to which step.
 
-FILE is the ledger that `patrolink provision` and `patrolink flash --ledger` write: one event a line. Lines that were
-removed, altered or lost are found; a line that a crash has cut short is reported and not counted. With --batch, only
-the events of one job are listed; a device is done if the last event of each step is ok. The exit code is 1 if the
-ledger is damaged.
+FILE is the ledger that `patrolink provision`, `flash` and `selftest` write: one event a line. Lines that were removed,
+altered or lost are found; a line that a crash has cut short is reported and not counted. With --batch, only the events
+of one job are listed; a device is done if the last event of each step is ok. The exit code is 1 if the ledger is
+damaged.
 """
 
 import argparse

@@ -273,7 +273,7 @@ class _Worker:
         try:
             path = ports.current_path(self._device.port, self._listing())
             self._device.path = path
-            with _locked(path), contextlib.closing(self._make_method(path, self._device.cancel)) as method:
+            with locked(path), contextlib.closing(self._make_method(path, self._device.cancel)) as method:
                 while effect.state not in ENDED and effect.state is not State.PAUSED:
                     if self._device.cancel.is_set():
                         return self._flow.cancelled()
@@ -338,7 +338,7 @@ class _Worker:
 
 
 @contextlib.contextmanager
-def _locked(path: str) -> Iterator[None]:
+def locked(path: str) -> Iterator[None]:
     """Hold the lock of a board: tests on boards take it too. Windows opens a port for one program only."""
     if importlib.util.find_spec("fcntl") is None:
         yield
