@@ -156,7 +156,9 @@ def _plan(args: argparse.Namespace, images: "list[CampaignImage]", devices: list
     try:
         percents = [float(part) for part in args.waves.split(",") if part.strip()]
     except ValueError:
-        raise UserError(f"--waves is {args.waves!r}; give per cents, such as 5,25") from None
+        percents = [0]
+    if not all(0 < percent <= 100 for percent in percents):
+        raise UserError(f"--waves is {args.waves!r}; give per cents, such as 5,25")
     try:
         limits = Limits(
             waves=planning.wave_ends(len(devices), percents),

@@ -68,6 +68,12 @@ def test_device_is_confirmed_only_by_its_status_with_the_new_agent():
     assert rig.reason("b") == f"confirmed, but runs {OLD}"
 
 
+def test_state_of_a_later_version_of_the_protocol_changes_nothing():
+    rig = Rig(plan(["a"]))
+    rig.step()
+    assert rig.report("a", "9") == [] and rig.state("a") == "offered"
+
+
 def test_command_is_sent_again_until_the_device_answers():
     rig = Rig(plan(["a"]))
     rig.step()
@@ -79,6 +85,8 @@ def test_command_is_sent_again_until_the_device_answers():
     rig.step(STALLED_MS - 3 * RESEND_MS + 1000)
     assert rig.offers() == ["a"], "a block was lost, and the device waits longer and longer"
     rig.report("a", "fetching")
+    rig.step(STALLED_MS - 1000)
+    rig.campaign.requested("a", DELTA.id)
     rig.step(STALLED_MS - 1000)
     assert rig.offers() == []
 
@@ -146,6 +154,15 @@ def test_time_without_a_connection_does_not_count():
     assert rig.state("a") == "confirmed"
 
 
+def test_time_while_the_hub_was_suspended_does_not_count():
+    rig = Rig(plan(["a"], device_s=600))
+    rig.step()
+    rig.report("a", "installed")
+    rig.now_ms += 86_400_000
+    rig.step()
+    assert rig.state("a") == "installed"
+
+
 def test_device_that_is_busy_is_deferred_for_any_time():
     rig = Rig(plan(["a"], device_s=60))
     rig.step()
@@ -173,6 +190,12 @@ def test_barred_device_is_cancelled():
     rig.bars.add("a")
     rig.step()
     assert rig.offers() == ["b"] and (rig.state("a"), rig.reason("a")) == ("cancelled", "barred")
+    rig.bars.add("b")
+    rig.step(3000)
+    assert rig.state("b") == "cancelled" and rig.sent == [], "nothing is sent to it"
+    rig.bars.clear()
+    rig.step()
+    assert rig.sent == [Cancel("b", 1, DELTA.id)] and rig.state("a") == "cancelled", "it is not updated without a start"
 
 
 # --- waves and errors ------------------------------------------------------------------------------------------------

@@ -149,6 +149,8 @@ def test_images_of_one_board_lead_to_one_agent(ota, site):
         (["--all", "--percent", "101"], "--percent is 101"),
         (["--all", "--percent", "nan"], "--percent is nan"),
         (["--all", "--waves", "5,x"], "--waves is '5,x'; give per cents"),
+        (["--all", "--waves", "nan"], "--waves is 'nan'; give per cents"),
+        (["--all", "--waves", "5,101"], "--waves is '5,101'; give per cents"),
         (["--all", "--parallel", "0"], "--parallel: give 1 to 10000"),
         (["--all", "--errors", "101"], "--errors: give 0 to 100"),
         (["--all", "--minimum", "0"], "--minimum: give at least 1"),
