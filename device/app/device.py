@@ -55,12 +55,11 @@ class Device:
         now_ms = self._clock.now_ms
         store = hal.Store(config["state_dir"])
         counter = Counter(store)
+        self._state_dir = config["state_dir"]
         self._trial = self._slots = self._updates = None
-        flash = hal.open_flash() if hasattr(hal, "open_flash") else None
-        if flash is not None:
-            from app.wiring_update import build_slots
-
-            self._slots, self._trial = build_slots(flash, slot, counter.first, now_ms(), log)
+        self._flash = hal.open_flash() if hasattr(hal, "open_flash") else None
+        if self._flash is not None:
+            self._build_slots(slot, counter.first)
         self._inputs = hal.Inputs()
         self._buttons = hal.Buttons(self._inputs, config.get("buttons"))
         self._watchdog = hal.Watchdog(config.get("watchdog"))
@@ -81,11 +80,6 @@ class Device:
         self.sos = Sos(self.reporter, self.event_queue, log, play_tone, self.link.retry_now, record, log)
         self._downlink.add_handlers({m.EVENT_STATE: self.sos.on_event_state, m.FIRMWARE: self._on_firmware})
         self._build_extras(config, store, record)
-        if self._slots is not None:
-            from app.wiring_firmware import FirmwareUpdates
-
-            self._updates = FirmwareUpdates(config["state_dir"], hal, self._slots, self, now_ms, log)
-            self._downlink.add_handlers({m.FIRMWARE_BLOCK: self._updates.on_block})
         uart = hal.Uart(config["gps_uart"], now_ms, log, "gps", self._inputs)
         self._receiver = GpsReceiver(self._on_fix, config["date_floor"], uart)
         self._status = self._build_status(config)
@@ -93,7 +87,39 @@ class Device:
 
         send_hello(self, config, counter.boot, self._slots, hal.runtime())
         modules.unload("app.hello")
+        if self._flash is not None:
+            self._load_or_unload_updates()
         log("device: ready, boot %d" % counter.boot)
+
+    def _build_slots(self, slot, first_counter):
+        """Build the slots, and the trial of the image that runs from one."""
+        from app.wiring_slots import build_slots
+
+        self._slots = build_slots(self._flash, slot)
+        if slot is not None:
+            from app.wiring_update import build_trial
+
+            self._trial = build_trial(self._slots, first_counter, self._clock.now_ms(), self._log)
+
+    def _load_or_unload_updates(self):
+        """Continue an update of the previous boot; without one, free the heap until there is a command."""
+        from app import wiring_slots
+
+        if wiring_slots.has_open_job(self._hal, self._state_dir):
+            self._load_updates()
+        elif self._trial is None:
+            self._slots = None
+            wiring_slots.unload()
+
+    def _load_updates(self):
+        """Load updates over the air."""
+        if self._slots is None:
+            self._build_slots(None, 0)
+        from app.wiring_firmware import FirmwareUpdates
+
+        now_ms = self._clock.now_ms
+        self._updates = FirmwareUpdates(self._state_dir, self._hal, self._slots, self, now_ms, self._log)
+        self._downlink.add_handlers({m.FIRMWARE_BLOCK: self._updates.on_block})
 
     def _connect(self, config, store):
         """Build the way to the hub: network or modem, session and supervisor, and the downlink."""
@@ -255,12 +281,14 @@ class Device:
             self.ptt.on_button(button, now_ms)
 
     def _on_firmware(self, message):
-        if self._updates is not None:
-            self._updates.on_firmware(message)
-        else:
+        if self._flash is None:
             from app import wiring_no_slots  # it takes heap, and such a message is rare
 
             wiring_no_slots.refuse(message, self.reporter, self._log)
+            return
+        if self._updates is None:
+            self._load_updates()
+        self._updates.on_firmware(message)
 
     def _is_registered(self):
         """Return whether there is coverage; a board with a network stack has it while the session is open."""

@@ -1,12 +1,16 @@
 """Updates over the air: connects the hub's firmware messages with link, storage, slots and wearer.
 
-agent.update.air_update takes heap and is loaded with the first command, or for a job of the previous boot.
+It takes heap and is loaded with the first command, or for a job of the previous boot.
 """
 
 from binascii import hexlify
 
 import patrolink_enums as enums
 import patrolink_messages as m
+from agent.link.audit_log import AuditLog
+from agent.update.air_update import AirUpdate
+from agent.update.job_store import JobStore
+from app.wiring_slots import UPDATE_FOLDER
 from patrolink_protocol.native import const
 
 IDLE_MS = const(60_000)
@@ -96,8 +100,10 @@ class FirmwareUpdates:
         self._slots = slots
         self._port = _Port(device, slots, hal.battery, now_ms, log)
         self._update = None
-        self._files = hal.Files(state_dir + "/update")
-        self._resume()
+        try:
+            self._load()
+        except OSError as e:
+            log("update: the state cannot be read (%s)" % e)
 
     @property
     def restart_due(self):
@@ -108,26 +114,13 @@ class FirmwareUpdates:
         """Do the next piece of work. Returns the ms after which it wants to be called again."""
         return IDLE_MS if self._update is None else self._update.step(now_ms)
 
-    def _resume(self):
-        """Load the update if a job has not ended."""
-        head = bytearray(2)  # version and state of the job
-        try:
-            if "job" in self._files.names() and self._files.read("job", 0, head) == 2:
-                if head[1] < enums.FIRMWARE_STATUS_STATE_CONFIRMED:
-                    self._load()
-        except OSError as e:
-            self._port.log("update: the state cannot be read (%s)" % e)
-
     def _load(self):
         """Build the update if it is not there. Raises OSError."""
         if self._update is not None:
             return
-        from agent.link.audit_log import AuditLog
-        from agent.update.air_update import AirUpdate
-        from agent.update.job_store import JobStore
-
+        files = self._hal.Files(self._state_dir + UPDATE_FOLDER)
         self._port.use_audit_log(AuditLog(self._hal.Files(self._state_dir + "/audit"), "firmware", _LOG_FILE_MAX))
-        self._update = AirUpdate(JobStore(self._files), self._slots, self._port)
+        self._update = AirUpdate(JobStore(files), self._slots, self._port)
 
     def on_firmware(self, message):
         """Carry out a firmware message."""

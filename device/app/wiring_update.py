@@ -1,10 +1,7 @@
-"""The slots of a device, and the trial of the image that runs from one. Loaded only on boards with slots."""
+"""The trial of the image that runs from a slot. Loaded only where one does."""
 
-from agent.update.boot_journal import BootJournal
 from agent.update.boot_records import SLOT_NAMES
-from agent.update.device_slots import DeviceSlots
 from agent.update.selection import candidates
-from agent.update.slots import UpdateArea
 from agent.update.trial import Trial
 from patrolink_protocol import frame
 from patrolink_protocol.native import const
@@ -70,42 +67,15 @@ class TrialRunner:
         return True
 
 
-class _InstallerFactory:
-    """Builds installers; their modules are loaded only for that."""
-
-    def __init__(self, area, platform_build, running):
-        self._area = area
-        self._platform_build = platform_build
-        self._running = running
-
-    def build(self, journal, floor):
-        from agent.update.installer import Installer, Target
-        from agent.update.release_keys import ReleaseKeys
-
-        this = self._platform_build
-        target = Target(this.BOARD, this.ARCHITECTURE, this.PLATFORM)
-        return Installer(self._area, journal, ReleaseKeys(this.RELEASE_KEYS).verify, target, self._running, floor)
-
-
-def build_slots(flash, running, first_counter, now_ms, log):
-    """Return the agent.update.device_slots.DeviceSlots, and the TrialRunner of the image that runs, or None.
+def build_trial(slots, first_counter, now_ms, log):
+    """Return the TrialRunner of the image that runs from a slot.
 
     Args:
-        flash: Flash port of the update area.
-        running: Number of the slot that runs, or None: the agent of the platform.
+        slots: agent.update.device_slots.DeviceSlots.
         first_counter: See TrialRunner.
         now_ms: Monotonic milliseconds.
         log: Function of one string.
     """
-    import platform_build  # frozen by the recipe of a board with slots
-
-    area = UpdateArea(flash, flash.slot_bytes)
-    make_installer = _InstallerFactory(area, platform_build, running).build
-    slots = DeviceSlots(area, BootJournal(flash), running, platform_build.PLATFORM, make_installer)
-    return slots, None if running is None else _build_trial(slots, first_counter, now_ms, log)
-
-
-def _build_trial(slots, first_counter, now_ms, log):
     state, running = slots.journal.state, slots.running
     other = 1 - running
     if not state.slots[running].confirmed:

@@ -7,6 +7,7 @@ import update_harness as uh
 from agent.update.device_slots import DeviceSlots
 from app import wiring_no_slots
 from app.wiring_firmware import FirmwareUpdates
+from app.wiring_slots import has_open_job
 from memory_storage import MemoryFiles
 
 NOW_MS = 1_700_000_000_000
@@ -246,14 +247,16 @@ def test_job_is_resumed_and_an_ended_one_is_not_loaded():
     rig = Rig()
     image = ah.AirImage("2.0", 3, uh.random_content(2))
     rig.message(image)
+    assert has_open_job(rig.hal, "/state")
     rig.build()
-    assert rig.updates._update is not None and rig.run(image)
+    assert rig.run(image)
     other = Rig()
     other.message(image, action=enums.FIRMWARE_ACTION_CANCEL)
     other.message(image, rollback_floor=99)
     assert not other.run(image, 100)
-    other.build()
-    assert other.updates._update is None and other.updates.step(0) > 1000
+    assert not has_open_job(other.hal, "/state")
+    other.hal.Files("/state/update").fault = 5
+    assert not has_open_job(other.hal, "/state")
 
 
 def test_storage_that_cannot_be_read_is_reported():

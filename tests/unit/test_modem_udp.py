@@ -122,7 +122,9 @@ def test_refused_open_raises_and_frees_the_number():
 
 def lose_context(modem, uart):
     """Lose the data context, as a modem of the dialect reports it."""
-    uart.deliver(b'+QIURC: "pdpdeact",1' if modem.dialect.SETUP == quectel.SETUP else b"+CIPEVENT: NETWORK CLOSED UNEXPECTEDLY")
+    uart.deliver(
+        b'+QIURC: "pdpdeact",1' if modem.dialect.SETUP == quectel.SETUP else b"+CIPEVENT: NETWORK CLOSED UNEXPECTEDLY"
+    )
     modem.poll()
     assert not modem.pdp
 

@@ -3,6 +3,7 @@
 On CPython some have a replacement, for which the same holds.
 """
 
+import gc
 from array import array
 
 from agent.audio import samples
@@ -17,9 +18,11 @@ SEED = 20260921
 def load_loops(module):
     """Return the loops of the module in interpreted form, as on a port without the native code emitter."""
     try:
-        return load_interpreted(module.__file__)
+        loops = load_interpreted(module.__file__)
     except (AttributeError, OSError):  # frozen into firmware: the source is in the folder of this test
-        return load_interpreted(module.__name__.split(".")[-1] + ".py")
+        loops = load_interpreted(module.__name__.split(".")[-1] + ".py")
+    gc.collect()  # what compiling leaves would divide a board's heap into small blocks
+    return loops
 
 
 def line(body):
