@@ -136,6 +136,8 @@ ROLLBACK ?= 0
 image: .venv/test-ready $(UMQTT)
 	@if [ -x boards/$(BOARD)/build.sh ]; then $(if $(TRUST),PATROLINK_RELEASE_TRUST="$(abspath $(TRUST))" )boards/$(BOARD)/build.sh; fi
 	@mkdir -p build/images/$(BOARD)
+	@firmware=build/images/$(BOARD)/firmware.bin; if [ -f $$firmware ]; then \
+	  $(BIN)/patrolink image build --board $(BOARD) --rollback $(ROLLBACK) --platform $$firmware --out build/images/$(BOARD)/platform.plimg; fi
 	@$(BIN)/patrolink image build --board $(BOARD) --rollback $(ROLLBACK) --out build/images/$(BOARD)/agent.plimg
 
 hil: plan .venv/test-ready $(UMQTT) $(FILM) debian

@@ -25,7 +25,8 @@ FILES = {  # folder of the sources -> modules, with their place below that folde
         *(f"app/wiring_{name}" for name in ("network", "modem", "media", "commands", "camera", "recording")),
         *(f"app/wiring_{name}" for name in ("live_view", "upload", "update", "firmware", "slots", "no_slots")),
         *(f"app/{name}" for name in ("serial_update", "self_test", "console")),
-        *("hal/common", "hal/clip_storage", "hal/baremetal/platform", "hal/baremetal/update_area"),
+        *("hal/common", "hal/clip_storage", "hal/baremetal/platform"),
+        *("hal/baremetal/update_area", "hal/baremetal/block_flash"),
     ],
     "protocol/generated": ["patrolink_messages"],
 }

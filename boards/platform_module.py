@@ -51,11 +51,11 @@ def _point(block: bytes, n: int) -> bytes:
     return point
 
 
-def module(board: str, architecture: str, keys: list[bytes]) -> str:
-    """Return the source of the module."""
+def module(board: str, architecture: str, slot_kb: int, keys: list[bytes]) -> str:
+    """Return the source of the module. A board without slots has a slot_kb of 0."""
     return (
         '"""What this platform is; boards/platform_module.py has generated it."""\n\n'
-        f"BOARD = {board!r}\nARCHITECTURE = {architecture!r}\nPLATFORM = {PLATFORM}\n"
+        f"BOARD = {board!r}\nARCHITECTURE = {architecture!r}\nPLATFORM = {PLATFORM}\nSLOT_BYTES = {slot_kb * 1024}\n"
         f"RELEASE_KEYS = ({''.join(f'{key!r}, ' for key in keys)})\n"
     )
 
@@ -66,13 +66,14 @@ def main() -> int:
     description = (_BOARDS / board / "board.toml").read_text(encoding="utf-8")
     architecture = re.search(r'^architecture = "(\w+)"$', description, re.MULTILINE)
     assert architecture, f"boards/{board}/board.toml has no architecture"
+    slot_kb = re.search(r"^slot_kb = (\d+)$", description, re.MULTILINE)
     try:
         keys = points(Path(trust[0]).read_bytes()) if trust else []
     except (OSError, ValueError) as e:
         reason = e.strerror if isinstance(e, OSError) else e
         print(f"error: {trust[0]}: {reason}; give a trust store of `patrolink image key`", file=sys.stderr)
         return 2
-    text = module(board, architecture[1], keys)
+    text = module(board, architecture[1], int(slot_kb[1]) if slot_kb else 0, keys)
     (Path(folder) / "platform_build.py").write_text(text, encoding="utf-8")
     return 0
 

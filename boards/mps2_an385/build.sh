@@ -9,13 +9,9 @@ build=${PATROLINK_BUILD:-$root/build}
 out=$build/images/mps2_an385
 agent=$out/agent
 downloads=$build/download/debian
-info() { echo "$@" >&2; }
+. "$root/boards/debian_sources.sh"
 
-for pair in arm-none-eabi-gcc:gcc-arm-none-eabi make:make gcc:gcc xz:xz-utils python3:python3; do
-  command -v "${pair%%:*}" >/dev/null || { info "error: ${pair%%:*} is missing; apt-get install ${pair#*:}"; exit 4; }
-done
-echo '#include <math.h>' | arm-none-eabi-gcc -E -xc - >/dev/null 2>&1 \
-  || { info "error: newlib is missing; apt-get install libnewlib-arm-none-eabi"; exit 4; }
+need_tools make:make gcc:gcc
 [ -d "$root/build/device-lib/umqtt" ] || { info "error: build/device-lib is missing; run: make device-lib"; exit 2; }
 
 # One build at a time. A build that had to wait finds an up-to-date image.
@@ -27,39 +23,14 @@ flock 9
 python3 "$root/boards/firmware_sources.py" "$agent"
 python3 "$root/boards/platform_module.py" "$agent" mps2_an385 "${PATROLINK_RELEASE_TRUST:-$board_dir/release.pem}"
 
-recipe=$( (cd "$board_dir" && sha256sum sources.lock build.sh; find port -type f | LC_ALL=C sort | xargs sha256sum
+recipe=$( (cd "$board_dir" && sha256sum sources.lock build.sh ../debian_sources.sh; find port -type f | LC_ALL=C sort | xargs sha256sum
            arm-none-eabi-gcc --version | head -1) | sha256sum | cut -d' ' -f1)
 key=$( (echo "$recipe"; cd "$agent" && find . -type f | LC_ALL=C sort | xargs sha256sum) | sha256sum | cut -d' ' -f1)
 if [ -f "$out/firmware.elf" ] && [ "$(cat "$out/key" 2>/dev/null)" = "$key" ]; then exit 0; fi
 
-# --- sources: fetched with separate package lists, so that the apt state of this machine does not change ---
-fetch() { # package version suite file sha256
-  [ -f "$downloads/$4" ] && echo "$5  $downloads/$4" | sha256sum -c --quiet - 2>/dev/null && return
-  command -v apt-get >/dev/null || { info "error: apt-get is missing; copy $4 of Debian's $1 $2 to $downloads"; exit 4; }
-  local mirror
-  mirror=$(grep -hoE 'https?://[^ ]+/debian/?( |$)' /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | head -1 || true)
-  [ -n "$mirror" ] || { info "error: no Debian mirror in /etc/apt; copy $4 of Debian's $1 $2 to $downloads"; exit 4; }
-  mkdir -p "$downloads"/{lists/partial,cache/archives/partial}
-  echo "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $3 main" >"$downloads/$3.list"
-  local apt_options="-o Dir::Etc::sourcelist=$downloads/$3.list -o Dir::Etc::sourceparts=/dev/null -o Dir::State::lists=$downloads/lists
-    -o Dir::Cache=$downloads/cache -o APT::Get::List-Cleanup=0"
-  info "fetching the source of $1 $2"
-  (cd "$downloads" && apt-get $apt_options update -qq && apt-get $apt_options source --download-only -qq "$1=$2") >"$downloads/log" 2>&1 \
-    || { cat "$downloads/log" >&2; info "error: $1 $2 could not be downloaded from Debian's $3"; exit 4; }
-  echo "$5  $downloads/$4" | sha256sum -c --quiet - || { info "error: $4 does not have the sha256 of sources.lock"; exit 1; }
-}
-
 work=$out/work
 mkdir -p "$work"
-while read -r package version suite file sum; do
-  [ "${package#\#}" = "$package" ] || continue
-  fetch "$package" "$version" "$suite" "$file" "$sum"
-  if [ "$(cat "$work/$package.sum" 2>/dev/null)" != "$sum" ]; then
-    rm -rf "${work:?}/$package" && mkdir "$work/$package"
-    tar -xf "$downloads/$file" -C "$work/$package" --strip-components=1
-    echo "$sum" >"$work/$package.sum"
-  fi
-done <"$board_dir/sources.lock"
+fetch_sources "$board_dir/sources.lock" "$work"
 
 # --- build: from scratch if the recipe has changed, which make does not detect, or the checkout has moved, of which
 # names of the old place would stay in the image; otherwise incremental ---

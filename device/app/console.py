@@ -5,7 +5,8 @@ import json
 from hal.baremetal import platform
 
 CONFIG = "/config.json"
-_WATCHDOG_MS = 60_000  # where the configuration has none: without it, a broken cable would stop the device
+# Where the configuration has none: without it, a broken cable would stop the device
+_WATCHDOG_MS = min(60_000, platform.WATCHDOG_MAX_MS)
 
 
 def load_settings():

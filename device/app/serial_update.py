@@ -28,6 +28,7 @@ from hal.baremetal import platform, update_area
 
 _INTERRUPT = 3  # Ctrl-C
 _LOOK_MS = 1000
+_DRAIN_MS = 100  # until a console on USB, which sends in the background, has sent the last answer
 
 
 class Console:
@@ -133,4 +134,5 @@ def run(begin=b""):
     finally:
         micropython.kbd_intr(_INTERRUPT)
     if restart:
+        time.sleep_ms(_DRAIN_MS)
         machine.reset()

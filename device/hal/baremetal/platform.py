@@ -7,12 +7,14 @@ under [wiring].
 """
 
 import select
+import sys
 
 import machine
 from hal.baremetal.update_area import open_flash  # noqa: F401  # part of the contract
 from hal.common import Clock, Files, Store, battery, randbelow, runtime, tcp_socket  # noqa: F401  # part of the contract
 
 FROZEN = True  # the agent's code is in flash, not in the heap
+WATCHDOG_MAX_MS = 8388 if sys.platform == "rp2" else 3_600_000
 IDLE_MS = 200  # UARTs end a sleep; a button press is latched by an interrupt and handled after this time at most
 _BAUD = 115200
 _RX_BUFFER_BYTES = 2048

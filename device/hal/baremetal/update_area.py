@@ -1,62 +1,66 @@
-"""The update area of a board's flash: boot sectors and slots, see agent/update."""
+"""The update area of a board's flash: boot sectors and slots, see agent/update.
+
+On the ports rp2 and esp32 it is MicroPython's ROMFS partition, a block device that is mapped into memory. The port
+mps2_an385 has a segment for each slot.
+"""
 
 import sys
 
 import vfs
+from hal.baremetal.block_flash import BLOCK_BYTES, BlockFlash, PagedFlash
 
-_BLOCK_BYTES = 4096
-_ERASE_BLOCK = 6  # MP_BLOCKDEV_IOCTL_BLOCK_ERASE
 _GET_SEGMENT = 2  # of vfs.rom_ioctl
 _UPDATE_AREA = 1
+_BOOT_SECTORS = 2
 _FOLDER = "/rom"
 
 
-class UpdateFlash:
-    """Flash port of agent.update.boot_journal.
-
-    Args:
-        blocks: Block device of the update area.
-        slot_bytes: Bytes of a slot.
-    """
-
-    def __init__(self, blocks, slot_bytes):
-        self._blocks = blocks
-        self.slot_bytes = slot_bytes
-
-    def read_into(self, offset, buffer):
-        """Fill the buffer."""
-        self._blocks.readblocks(offset // _BLOCK_BYTES, buffer, offset % _BLOCK_BYTES)
-
-    def erase(self, offset):
-        """Erase the sector at an offset."""
-        self._blocks.ioctl(_ERASE_BLOCK, offset // _BLOCK_BYTES)
-
-    def program(self, offset, data):
-        """Program erased flash."""
-        self._blocks.writeblocks(offset // _BLOCK_BYTES, data, offset % _BLOCK_BYTES)
-
-
 def unmount_slots():
-    """Undo what MicroPython does at its start: it mounts slot a, whatever lies there, and appends it to sys.path."""
+    """Undo what MicroPython does at its start: it mounts a ROMFS, whatever it holds, and appends it to sys.path."""
     try:
         vfs.umount(_FOLDER)
     except OSError:
-        pass  # there is no file system in slot a
+        pass  # there was none
     for folder in (_FOLDER, _FOLDER + "/lib"):
         if folder in sys.path:
             sys.path.remove(folder)
 
 
 def open_flash():
-    """Return the UpdateFlash, or None on a board without slots."""
+    """Return the flash port, or None on a board without slots."""
     try:
         import board  # of the mps2_an385 port
     except ImportError:
-        return None
-    return UpdateFlash(board.Flash(_UPDATE_AREA), board.SLOT_BYTES)
+        partition = _partition()
+        return partition and PagedFlash(partition, _slot_bytes())
+    return BlockFlash(board.Flash(_UPDATE_AREA), board.SLOT_BYTES)
 
 
 def mount_slot(slot):
     """Mount the content of a slot in place and return its folder. Raises OSError."""
-    vfs.mount(vfs.VfsRom(vfs.rom_ioctl(_GET_SEGMENT, slot)), _FOLDER)
+    vfs.mount(vfs.VfsRom(_content(slot)), _FOLDER)
     return _FOLDER
+
+
+def _content(slot):
+    """Return the memory that the content of a slot is mapped to."""
+    try:
+        import board  # noqa: F401
+    except ImportError:
+        end = _BOOT_SECTORS * BLOCK_BYTES + (slot + 1) * _slot_bytes()
+        return memoryview(_partition())[end - _slot_bytes() + BLOCK_BYTES : end]
+    return vfs.rom_ioctl(_GET_SEGMENT, slot)
+
+
+def _partition():
+    """Return the ROMFS partition, or None on a board without slots."""
+    partition = vfs.rom_ioctl(_GET_SEGMENT, 0) if hasattr(vfs, "rom_ioctl") and _slot_bytes() else None
+    return None if isinstance(partition, int) else partition  # an error number
+
+
+def _slot_bytes():
+    try:
+        import platform_build  # frozen by the recipe of the board
+    except ImportError:
+        return 0
+    return platform_build.SLOT_BYTES

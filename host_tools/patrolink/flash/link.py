@@ -15,10 +15,11 @@ class Link(ABC):
     Args:
         port: What the operator named.
         cancel: Set when the operator stops the command.
+        now_s: Monotonic clock of all deadlines, seconds.
     """
 
-    def __init__(self, port: str, cancel: threading.Event) -> None:
-        self.port = port
+    def __init__(self, port: str, cancel: threading.Event, now_s: Callable[[], float] = time.monotonic) -> None:
+        self.port, self.now_s = port, now_s
         self._cancel = cancel
         self._input = b""
 
@@ -75,9 +76,9 @@ class Link(ABC):
         """Return what to do about a device that does not answer."""
 
     def _fill(self, enough: Callable[[bytes], bool], limit_s: float) -> None:
-        deadline_s = time.monotonic() + limit_s
+        deadline_s = self.now_s() + limit_s
         while not enough(self._input):
             self.check_cancelled()
-            if time.monotonic() > deadline_s:
+            if self.now_s() > deadline_s:
                 raise DeadlineError(f"{self.port}: no answer within {limit_s:g} s; {self._remedy()}")
             self._input += self._receive()

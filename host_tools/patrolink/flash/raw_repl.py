@@ -1,7 +1,5 @@
 """Starts a program on a MicroPython board by the raw REPL and raw-paste mode ("reference/repl" of MicroPython)."""
 
-import time
-
 from patrolink.core.errors import DeadlineError, DeviceError
 from patrolink.flash.link import Link
 
@@ -19,14 +17,14 @@ def enter(link: Link, limit_s: float) -> None:
     Raises:
         DeadlineError: There is no REPL.
     """
-    deadline_s = time.monotonic() + limit_s
+    deadline_s = link.now_s() + limit_s
     while True:
         link.write(_INTERRUPT + _RAW)
         try:
             link.read_until(_PROMPT, _TRY_S)
             break
         except DeadlineError:
-            if time.monotonic() > deadline_s:
+            if link.now_s() > deadline_s:
                 raise
     link.write(_END)
     link.read_until(_RESTARTED, _RESTART_S)  # a slow board may still print the prompts of earlier attempts

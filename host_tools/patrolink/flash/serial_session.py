@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import time
 import zlib
 from collections.abc import Iterable
 from typing import Any
@@ -174,14 +173,14 @@ class SerialSession:
 
     def _answer(self, number: int, limit_s: float) -> tuple[bytes, int, bytes]:
         """Return (status, number, data) of the next answer; answers to earlier frames are skipped."""
-        deadline_s = time.monotonic() + limit_s
+        deadline_s = self._link.now_s() + limit_s
         while True:
-            self._link.read_until(_START, max(0.0, deadline_s - time.monotonic()))
-            head = self._link.read(_ANSWER_HEAD_BYTES, max(0.0, deadline_s - time.monotonic()))
+            self._link.read_until(_START, max(0.0, deadline_s - self._link.now_s()))
+            head = self._link.read(_ANSWER_HEAD_BYTES, max(0.0, deadline_s - self._link.now_s()))
             length, crc = int.from_bytes(head[3:5], "little"), int.from_bytes(head[5:9], "little")
             if length > _ANSWER_MAX:
                 continue
-            data = self._link.read(length, max(0.0, deadline_s - time.monotonic()))
+            data = self._link.read(length, max(0.0, deadline_s - self._link.now_s()))
             answered = int.from_bytes(head[1:3], "little")
             if zlib.crc32(data, zlib.crc32(head[:5])) == crc and (head[:1] == _REPEAT or answered == number):
                 return head[:1], answered, data

@@ -74,7 +74,7 @@ def test_boards_are_flashed_and_failures_counted(platform, tmp_path, capsys):
         (["LINUX", "a", "--method", "serial"], 2, "the method serial does not reach board linux"),
         (["PICO", "a", "--method", "linux"], 2, "the method linux does not reach board rpi_pico"),
         (["PACKAGE", "a"], 2, "is a Debian package"),
-        (["PICO", "a"], 2, "board rpi_pico has no slots for agent images"),
+        (["ESP32", "a"], 2, "board lilygo_t_a7670 has no slots for agent images"),
     ],
 )
 def test_what_cannot_work_is_refused_before_any_port_is_opened(
@@ -93,6 +93,7 @@ def test_what_cannot_work_is_refused_before_any_port_is_opened(
         "LINUX": write_image(tmp_path / "linux", CONTENT, board="linux", architecture="cpython"),
         "PACKAGE": write_image(tmp_path / "package", CONTENT, board="linux", kind=image_header.PLATFORM),
         "PICO": write_image(tmp_path / "pico", CONTENT, board="rpi_pico", architecture="armv6m"),
+        "ESP32": write_image(tmp_path / "esp32", CONTENT, board="lilygo_t_a7670", architecture="xtensawin"),
     }
     files["README"].write_text("x" * 300)
     files["CUT"].write_bytes(data[:-1])

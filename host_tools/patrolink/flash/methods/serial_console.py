@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import secrets
 import threading
-import time
+from collections.abc import Callable
 from typing import Any
 
 from patrolink.core.errors import DeadlineError, DeviceError, UserError
@@ -41,11 +41,19 @@ class SerialMethod(Method):
         cancel: Set when the operator stops the command.
         image: The image.
         patient: Wait up to _RECOVERY_S for a board that has to be switched off and on, or whose REPL does not answer.
+        open_link: Opens the port: path, baud rate, `cancel`. Raises DeviceError.
     """
 
-    def __init__(self, port: str, cancel: threading.Event, image: FlashImage, patient: bool = False) -> None:
+    def __init__(
+        self,
+        port: str,
+        cancel: threading.Event,
+        image: FlashImage,
+        patient: bool = False,
+        open_link: Callable[[str, int, threading.Event], Link] = SerialLink,
+    ) -> None:
         super().__init__(port, cancel)
-        self._image, self._patient = image, patient
+        self._image, self._patient, self._open_link = image, patient, open_link
         self._link: Link | None = None
         self._session: SerialSession | None = None
         self._present_sha256 = b""
@@ -138,7 +146,7 @@ class SerialMethod(Method):
 
     def _connect(self) -> SerialSession:
         if self._link is None:
-            self._link = SerialLink(self.port, BAUD, self._cancel)
+            self._link = self._open_link(self.port, BAUD, self._cancel)
         if self._patient:
             self._session = self._connect_patiently(self._link)
             return self._session
@@ -168,7 +176,7 @@ class SerialMethod(Method):
 
     def _connect_patiently(self, link: Link) -> SerialSession:
         """Return the session with a board that waits for recovery, or whose REPL answers, as soon as it does."""
-        deadline_s = time.monotonic() + _RECOVERY_S
+        deadline_s = link.now_s() + _RECOVERY_S
         while True:
             session = SerialSession(link, secrets.randbelow(NUMBERS))
             with contextlib.suppress(DeadlineError, DeviceError):
@@ -181,7 +189,7 @@ class SerialMethod(Method):
                 session.open(_RECEIVER_S)
                 return session
             except (DeadlineError, DeviceError) as e:
-                if time.monotonic() > deadline_s:
+                if link.now_s() > deadline_s:
                     raise DeviceError(
                         f"{self.port}: no recovery and no REPL within {_RECOVERY_S:.0f} s ({e}); flash the platform of "
                         "the board, then repeat"
