@@ -2,12 +2,17 @@
 # The recipe sets downloads: a folder for files that were downloaded.
 info() { echo "$@" >&2; }
 
-# need_tools command:package...: end with exit code 4 if one of them, or the compiler for Arm with newlib, is missing.
+# need_tools command:package...: end with exit code 4 if one of them is missing.
 need_tools() {
   local pair
-  for pair in arm-none-eabi-gcc:gcc-arm-none-eabi xz:xz-utils python3:python3 "$@"; do
+  for pair in xz:xz-utils python3:python3 "$@"; do
     command -v "${pair%%:*}" >/dev/null || { info "error: ${pair%%:*} is missing; apt-get install ${pair#*:}"; exit 4; }
   done
+}
+
+# need_arm_compiler: end with exit code 4 if the compiler for Arm, or its newlib, is missing.
+need_arm_compiler() {
+  need_tools arm-none-eabi-gcc:gcc-arm-none-eabi
   echo '#include <math.h>' | arm-none-eabi-gcc -E -xc - >/dev/null 2>&1 \
     || { info "error: newlib is missing; apt-get install libnewlib-arm-none-eabi"; exit 4; }
 }

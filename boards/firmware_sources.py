@@ -26,7 +26,7 @@ FILES = {  # folder of the sources -> modules, with their place below that folde
         *(f"app/wiring_{name}" for name in ("live_view", "upload", "update", "firmware", "slots", "no_slots")),
         *(f"app/{name}" for name in ("serial_update", "self_test", "console")),
         *("hal/common", "hal/clip_storage", "hal/baremetal/platform"),
-        *("hal/baremetal/update_area", "hal/baremetal/block_flash"),
+        *("hal/baremetal/update_area", "hal/baremetal/block_flash", "hal/baremetal/file_system"),
     ],
     "protocol/generated": ["patrolink_messages"],
 }

@@ -11,6 +11,7 @@ agent=$out/agent
 downloads=$build/download/debian
 . "$root/boards/debian_sources.sh"
 
+need_arm_compiler
 need_tools make:make gcc:gcc
 [ -d "$root/build/device-lib/umqtt" ] || { info "error: build/device-lib is missing; run: make device-lib"; exit 2; }
 

@@ -11,6 +11,7 @@ agent=$out/agent
 downloads=$build/download/debian
 . "$root/boards/debian_sources.sh"
 
+need_arm_compiler
 need_tools arm-none-eabi-g++:gcc-arm-none-eabi cmake:cmake ninja:ninja-build dpkg-deb:dpkg
 [ -d "$root/build/device-lib/umqtt" ] || { info "error: build/device-lib is missing; run: make device-lib"; exit 2; }
 # mpy-cross of MicroPython 1.25 refuses long native functions on this architecture.

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from patrolink.cli import main
-from patrolink.core import boards
 from patrolink.core.errors import DeadlineError, DeviceError
 from patrolink.emulator.boards.pico.__main__ import main as bring_up_main
 from patrolink.emulator.boards.pico.board import PicoBoard
@@ -102,12 +101,6 @@ def test_endpoints_of_a_descriptor():
     ends = bytes([7, 5, 0x81, 2, 64, 0, 0]) + bytes([7, 5, 0x02, 2, 64, 0, 0])
     assert bulk_endpoints(interface + ends) == {8: BulkEndpoints(1, 2)}
     assert bulk_endpoints(interface + ends[:7] + bytes([0])) == {}
-
-
-def test_slots_of_the_firmware_have_the_size_in_the_description():
-    board = boards.find(BOARD)
-    text = (FOLDER / "platform" / "mpconfigboard.h").read_text()
-    assert board.update is not None and f"#define UPDATE_SLOT_KB ({board.update.slot_kb})\n" in text
 
 
 def test_missing_image_and_bad_configuration(tmp_path, monkeypatch, capsys):

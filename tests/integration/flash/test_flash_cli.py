@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from patrolink.cli import main
+from patrolink.core import boards
 from patrolink.core.errors import UserError
 from patrolink.emulator.peripherals.esp_rom import Faults
 from patrolink.flash import flash_image, ledger, ports, screen
@@ -74,7 +75,6 @@ def test_boards_are_flashed_and_failures_counted(platform, tmp_path, capsys):
         (["LINUX", "a", "--method", "serial"], 2, "the method serial does not reach board linux"),
         (["PICO", "a", "--method", "linux"], 2, "the method linux does not reach board rpi_pico"),
         (["PACKAGE", "a"], 2, "is a Debian package"),
-        (["ESP32", "a"], 2, "board lilygo_t_a7670 has no slots for agent images"),
     ],
 )
 def test_what_cannot_work_is_refused_before_any_port_is_opened(
@@ -93,7 +93,6 @@ def test_what_cannot_work_is_refused_before_any_port_is_opened(
         "LINUX": write_image(tmp_path / "linux", CONTENT, board="linux", architecture="cpython"),
         "PACKAGE": write_image(tmp_path / "package", CONTENT, board="linux", kind=image_header.PLATFORM),
         "PICO": write_image(tmp_path / "pico", CONTENT, board="rpi_pico", architecture="armv6m"),
-        "ESP32": write_image(tmp_path / "esp32", CONTENT, board="lilygo_t_a7670", architecture="xtensawin"),
     }
     files["README"].write_text("x" * 300)
     files["CUT"].write_bytes(data[:-1])
@@ -101,6 +100,14 @@ def test_what_cannot_work_is_refused_before_any_port_is_opened(
     assert main(["flash", "--unverified", *(str(files.get(word, word)) for word in words)]) == code
     out, err = capsys.readouterr()
     assert message in err and out == ""
+
+
+def test_board_without_slots_takes_no_agent_image(tmp_path, monkeypatch, capsys):
+    slotless = boards.find("lilygo_t_a7670").model_copy(update={"update": None})
+    monkeypatch.setattr(boards, "find", lambda name: slotless)
+    agent = write_image(tmp_path / "agent", CONTENT, board="lilygo_t_a7670", architecture="xtensawin")
+    assert main(["flash", str(agent), "a", "--unverified"]) == 2
+    assert "board lilygo_t_a7670 has no slots for agent images" in capsys.readouterr().err
 
 
 @pytest.fixture
