@@ -71,6 +71,14 @@ class HubProcess:
         self.log.close()
 
 
+class ProvisionedHub(HubProcess):
+    """A hub with the files of a provisioned site."""
+
+    def __init__(self, folder) -> None:
+        self.folder, self.options, self.environment, self.counts = folder, (), None, {}
+        self.start()
+
+
 class LoopbackNetwork:
     """Sockets on loopback and sessions of a real broker, for `DeviceClient`.
 

@@ -22,6 +22,7 @@ from patrolink.emulator.boards.device import end_with_parent
 from tests.support.polling import TIMEOUT_S, wait_until
 
 PACKAGE = "patrolink-platform.deb"
+LINUX = {"board": "linux", "architecture": "cpython"}  # fields of the header of its images
 _NO_RESTART = (0, 2, 3)
 _CLIENT = """import socket, sys
 with socket.socket(socket.AF_UNIX) as s:
@@ -276,3 +277,12 @@ def session_script(camera: LinuxCamera) -> str:
     program = camera.root / "usr/lib/patrolink/slot_session.py"
     command = f'{sys.executable} -IB {program} {camera.root}/etc/patrolink "{restart}" "{start}"'
     return f"#!/bin/sh\nexport PATROLINK_SLOTS={camera.slots}\nexec {command}\n"
+
+
+def use_session(camera: LinuxCamera, folder: Path, monkeypatch) -> None:
+    """Put a stand-in for ssh on PATH that runs the session program at once."""
+    client = folder / "bin" / "ssh"
+    client.parent.mkdir()
+    client.write_text(session_script(camera), encoding="utf-8")
+    client.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{client.parent}:{os.environ['PATH']}")

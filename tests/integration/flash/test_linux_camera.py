@@ -19,14 +19,13 @@ from patrolink.flash.methods.linux_ssh import LinuxMethod
 from patrolink.flash.records import RefusedError
 
 from tests.support.flash_images import write_signed_image
-from tests.support.linux_camera import LinuxCamera, SshServer, build_package, session_script
+from tests.support.linux_camera import LINUX, LinuxCamera, SshServer, build_package, use_session
 from tests.support.polling import wait_until
 from tests.support.provision_site import ProvisionedSite
 from tests.support.release_keys import TRUST, private_key
 from tests.support.setup_plan import is_installed
 
 BOARD = boards.find("linux")
-LINUX = {"board": "linux", "architecture": "cpython"}
 NUMBERS = itertools.count()
 CRASH = b"raise RuntimeError('a bug of this image')\n"
 pytestmark = pytest.mark.skipif(not is_installed("dpkg-deb"), reason="dpkg is not installed")
@@ -68,15 +67,6 @@ def ssh(tmp_path, camera, monkeypatch):
     monkeypatch.setenv("PATH", server.path)
     yield server
     server.close()
-
-
-def use_session(camera: LinuxCamera, tmp_path: Path, monkeypatch) -> None:
-    """Put a stand-in for ssh on PATH that runs the session program at once."""
-    client = tmp_path / "bin" / "ssh"
-    client.parent.mkdir()
-    client.write_text(session_script(camera))
-    client.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{client.parent}:{os.environ['PATH']}")
 
 
 @pytest.fixture

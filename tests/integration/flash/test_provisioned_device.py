@@ -9,17 +9,9 @@ from patrolink.core import boards, resources
 from patrolink.emulator.boards import agent_loader, deployment
 from patrolink.emulator.boards.device import end_with_parent
 
-from tests.support.hub_process import HubProcess, free_ports
+from tests.support.hub_process import ProvisionedHub, free_ports
 from tests.support.polling import TIMEOUT_S, wait_until
 from tests.support.provision_site import ProvisionedSite, key_of
-
-
-class ProvisionedHub(HubProcess):
-    """A hub with the files of a provisioned site."""
-
-    def __init__(self, folder) -> None:
-        self.folder, self.options, self.environment, self.counts = folder, (), None, {}
-        self.start()
 
 
 @pytest.mark.parametrize("board", boards.names())
