@@ -47,7 +47,7 @@ PROGRAMS = (
     Program(
         "arm-none-eabi-gcc",
         "gcc-arm-none-eabi libnewlib-arm-none-eabi",
-        "integration/cli/test_shown_commands.py "
+        "integration/cli/test_shown_commands.py integration/emulator/test_pico.py "
         "protocol/test_conformance.py integration/emulator/test_image.py integration/emulator/test_fleet.py "
         "integration/device/test_serial_camera.py integration/live/test_live_modem.py hil/test_lockstep.py "
         "hil/test_patrol.py",
@@ -60,6 +60,8 @@ PROGRAMS = (
         "integration/device/test_serial_camera.py integration/live/test_live_modem.py hil/test_lockstep.py "
         "hil/test_patrol.py",
     ),
+    Program("cmake", "cmake", "integration/emulator/test_pico.py"),
+    Program("ninja", "ninja-build", "integration/emulator/test_pico.py"),
     Program("clang", "clang libclang-rt-dev", "protocol/test_fuzz_c.py protocol/test_conformance.py"),
     Program("gpsd", "gpsd", "integration/device/test_gpsd.py"),
     Program(
