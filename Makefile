@@ -170,6 +170,7 @@ docs: .venv/docs-ready
 pictures: .venv/test-ready $(UMQTT)
 	@PYTHONPATH=. $(BIN)/python -m tests.support.console_picture docs/images/console.png
 	@PYTHONPATH=. $(BIN)/python -m tests.support.flasher_picture docs/images/flasher.png
+	@PYTHONPATH=. $(BIN)/python -m tests.support.batch_recording docs/images
 
 man: .venv/test-ready
 	@$(BIN)/python docs/man.py build/man

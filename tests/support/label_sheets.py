@@ -25,5 +25,10 @@ def label_cells(page: numpy.ndarray) -> Iterator[numpy.ndarray]:
 
 def read_codes(pdf: bytes) -> list[str]:
     """Return the contents of the QR codes, in the order of the labels."""
+    return [code for page in pages(pdf) for code in read_page(page)]
+
+
+def read_page(page: numpy.ndarray) -> list[str]:
+    """Return the contents of the QR codes of a page."""
     detector = cv2.QRCodeDetectorAruco()
-    return [text for page in pages(pdf) for cell in label_cells(page) if (text := detector.detectAndDecode(cell)[0])]
+    return [text for cell in label_cells(page) if (text := detector.detectAndDecode(cell)[0])]

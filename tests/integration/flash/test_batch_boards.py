@@ -8,69 +8,22 @@ import sys
 
 import pytest
 from patrolink.core import boards, keys
-from patrolink.emulator.peripherals import flash
 
+from tests.support.batch_rack import BOARDS, FULL, SILENT, Rack
 from tests.support.batch_site import BOARD, BatchSite
 from tests.support.label_sheets import read_codes
-from tests.support.littlefs_files import read_files
 from tests.support.polling import TIMEOUT_S, wait_until
-from tests.support.repl_boards import ReplBoard
 
-FLASH_KB = 256
-BOARDS, SILENT, FULL = 16, 4, 11
 pytestmark = pytest.mark.skipif(
     bool(boards.find(BOARD).missing_packages()), reason="the packages of board mps2_an385 are not installed"
 )
-
-
-class Rack:
-    """Emulated boards.
-
-    Args:
-        folder: Folder of their chips.
-        stack: Switches them off.
-    """
-
-    def __init__(self, folder, stack) -> None:
-        self._folder, self._stack = folder, stack
-        self.boards = {}
-
-    def power_on(self, i: int) -> None:
-        """Power a board on, or cut its power and power it on again."""
-        if i in self.boards:
-            self.boards[i].close()
-        self.boards[i] = ReplBoard(self._folder / f"b{i}", f"unit-{i}", flash_kb=FLASH_KB, heap_kb=128)
-        self._stack.callback(self.boards[i].close)
-
-    def fill(self, i: int) -> None:
-        """Fill the file system of a board that was never switched on."""
-        chip = self._folder / f"b{i}" / "flash.bin"
-        chip.parent.mkdir()
-        flash.provision(chip, FLASH_KB, "/filler", bytes(((FLASH_KB - 8) << 10) - 2048))
-
-    def config(self, i: int) -> dict:
-        """Return the configuration of a board."""
-        chip = self._folder / f"b{i}" / "flash.bin"
-        return json.loads(read_files(chip, FLASH_KB, ["/config.json"])["/config.json"])
-
-    def empty(self, i: int) -> None:
-        """Remove the file that fills a board, which is switched off meanwhile."""
-        self.boards[i].close()
-        flash.provision(self._folder / f"b{i}" / "flash.bin", FLASH_KB, "/filler", b"")
-
-    @property
-    def ports(self) -> list[str]:
-        return [self.boards[i].path for i in sorted(self.boards)]
 
 
 @pytest.fixture
 def rack(tmp_path):
     with contextlib.ExitStack() as stack:
         boards_on = Rack(tmp_path, stack)
-        boards_on.fill(FULL)
-        for i in range(BOARDS):
-            boards_on.power_on(i)
-        boards_on.boards[SILENT].suspend()
+        boards_on.start()
         yield boards_on
 
 
@@ -100,9 +53,7 @@ def test_sixteen_boards_two_failures_a_kill_and_a_resumption(rack, tmp_path):
     assert "flash error 28" in by_port[rack.boards[FULL].path]["why"]
     assert len(read_codes(site.labels_path.read_bytes())) == BOARDS - 2
 
-    rack.power_on(SILENT)  # on other ports
-    rack.empty(FULL)
-    rack.power_on(FULL)
+    rack.repair()
     last = subprocess.run(command(site, rack.ports, "--resume", "--retries", "3"), capture_output=True, text=True)
     assert last.returncode == 0, last.stdout + last.stderr
     assert site.check() == 1  # only a key without a row: that of the site
