@@ -56,6 +56,9 @@ info "building the firmware (log: ${log#"$root"/})"
     -DMICROPY_BOARD_DIR="$board_dir/platform" -DMBEDTLS="$work/mbedtls" -DMICROPY_MANIFEST_AGENT="$agent" \
     -DPICO_SDK_PATH_OVERRIDE="$sdk" \
   && ninja -C "$work/port"; } >"$log" 2>&1 || { tail -20 "$log" >&2; info "error: the firmware build failed"; exit 1; }
+value() { sed -n "s/^#define $1 (\\([0-9]*\\).*/\\1/p" "$board_dir/platform/mpconfigboard.h"; }
+limit=$(((2048 - 8 - 2 * $(value UPDATE_SLOT_KB) - $(value MICROPY_HW_FLASH_STORAGE_BYTES)) * 1024))
+[ "$(stat -c %s "$work/port/firmware.bin")" -le "$limit" ] || { info "error: the firmware has more than $limit bytes, where the update area begins"; exit 1; }
 cp "$work/port/firmware.bin" "$out/firmware.new" && mv "$out/firmware.new" "$out/firmware.bin"
 echo "$key" >"$out/key"
 info "$(stat -c %s "$out/firmware.bin") bytes in ${out#"$root"/}/firmware.bin, sha256 $(sha256sum "$out/firmware.bin" | cut -c1-16)"
