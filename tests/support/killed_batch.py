@@ -50,7 +50,7 @@ def model_method(folder: Path, step: Callable[[], None]):
     """Let `patrolink flash` reach model boards, and not check configurations with the agent, while this is open."""
 
     @contextlib.contextmanager
-    def factory(name, image, board):
+    def factory(name, image, board, patient):
         yield lambda port, cancel: ModelMethod(port, cancel, image, folder, step)
 
     original, check = cli.method_factory, configuration.check
