@@ -152,6 +152,7 @@ def open_page(browser, url: str) -> None:
     browser.delete_all_cookies()
     browser.execute_script("localStorage.clear()")
     browser.get(url)
+    browser.get_log("browser")  # the browser has asked for an icon, which only the page itself names
 
 
 class ConsolePage:
