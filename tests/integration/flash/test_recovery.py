@@ -114,7 +114,7 @@ def test_destroyed_boot_records_and_slots(damaged):
 
 def test_board_whose_start_fails_waits_for_recovery(damaged):
     """A file on the board stands in for a module of its platform: its REPL could not start the receiver either."""
-    damaged.put({"/hal.py": b"raise ValueError('broken')"})
+    damaged.put({"/agent.py": b"raise ValueError('broken')"})
     board = damaged.power_on("recovery: waiting for")
     assert b"broken" in board.log.read_bytes()
     assert damaged.recover(board) == 0
