@@ -270,7 +270,7 @@ def _print_results(devices: list[Device], batch: "Batch | None", args: argparse.
     missing = batch.missing() if batch is not None and not args.dry_run else []
     if args.json:
         summary = {"devices": len(devices), **{f"{state.value}_devices": n for state, n in counts.items()}}
-        print_summary({**summary, "missing": missing} if batch is not None else summary)
+        print_summary({**summary, "unprovisioned": missing} if batch is not None else summary)
     else:
         ends = ", ".join(f"{n} {state.value}" for state, n in counts.items() if n)
         print(f"{plural(len(devices), 'device')}: {ends}")

@@ -216,4 +216,4 @@ def _show(context: "HubContext", plan: "CampaignPlan", as_json: bool) -> None:
 
 
 def _describe(image: "CampaignImage") -> str:
-    return f"{'full image' if image.base is None else 'delta'} of {image.size} bytes"
+    return f"{'full image' if image.base is None else 'delta'} of {plural(image.size, 'byte')}"

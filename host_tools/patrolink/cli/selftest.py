@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
             _enter(book, session, results, args)
     passed = all(result.passed is not False for result in results)
     if args.json:
-        print_summary({"device": session.device, "unique_id": session.unique_id, "passed": passed})
+        print_summary({"device": session.device, "unique_id": session.unique_id, "all_passed": passed})
     else:
         failed = [result.part for result in results if result.passed is False]
         print(f"FAIL: {', '.join(failed)}" if failed else "PASS")

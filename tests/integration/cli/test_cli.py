@@ -236,6 +236,7 @@ def test_verbs_are_unchanged():
             "ota",
             "pack",
             "provision",
+            "selftest",
             "talk",
         ),
     ]

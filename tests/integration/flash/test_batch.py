@@ -99,7 +99,7 @@ def test_batch_and_resume(site, capsys):
     assert site.flash(paths([first, second]), "--json") == 1
     one, other, summary = records(capsys.readouterr().out)
     assert (one["device"], one["serial"], one["flash_state"]) == ("radio-1", "SN-0001", "flashed")
-    assert other["device"] is None and summary["missing"] == ["radio-2", "radio-3", "radio-4"]
+    assert other["device"] is None and summary["unprovisioned"] == ["radio-2", "radio-3", "radio-4"]
     assert site.flash(paths([first, second])) == 2
     assert "batch 'monday' has entries in" in capsys.readouterr().err
     second.path.with_suffix(".dead").unlink()

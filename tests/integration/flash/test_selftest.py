@@ -134,7 +134,7 @@ def test_a_good_device_passes_and_the_ledger_has_it(powered, site, capsys):
     )
     assert run(board, site, "--yes", "--json") == 0
     rows = records(capsys.readouterr().out)
-    assert rows[-1]["passed"] is True and rows[1] == {**rows[1], "part": "gps", "passed": True}
+    assert rows[-1]["all_passed"] is True and rows[1] == {**rows[1], "part": "gps", "passed": True}
 
 
 def failed_parts(capsys) -> tuple[str, str]:
