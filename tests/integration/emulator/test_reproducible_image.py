@@ -13,6 +13,7 @@ BOARD = "mps2_an385"
 RECIPE = f"boards/{BOARD}/build.sh"
 IMAGE = f"build/images/{BOARD}/firmware.elf"
 AGENT = (
+    "boards/debian_sources.sh",
     "boards/firmware_sources.py",
     "boards/platform_module.py",
     "build/device-lib",
