@@ -2,6 +2,7 @@
 
 import contextlib
 import getpass
+import itertools
 import json
 import os
 import re
@@ -24,12 +25,18 @@ from tests.support.polling import TIMEOUT_S, wait_until
 PACKAGE = "patrolink-platform.deb"
 LINUX = {"board": "linux", "architecture": "cpython"}  # fields of the header of its images
 _NO_RESTART = (0, 2, 3)
+_NUMBERS = itertools.count()
 _CLIENT = """import socket, sys
 with socket.socket(socket.AF_UNIX) as s:
     s.connect(sys.argv[1])
     s.sendall(sys.argv[2].encode())
     sys.exit(s.recv(16) != b"done")
 """
+
+
+def unused_name() -> str:
+    """Return a name of a camera that no other test on this machine uses: runs of the tool lock a camera by it."""
+    return f"camera-{os.getpid()}-{next(_NUMBERS)}"
 
 
 def build_package(folder: Path, trust: Path | None) -> Path:
@@ -62,11 +69,13 @@ class LinuxCamera:
         config: Configuration of the device; None: it has none yet.
 
     Attributes:
+        name: Its address for ssh.
         slots: Folder of the update area.
         commands: What restarts the service without a wait, and what starts it.
     """
 
     def __init__(self, folder: Path, package: Path, config: dict | None) -> None:
+        self.name = unused_name()
         self.root = folder
         subprocess.run(["dpkg-deb", "-x", str(package), str(folder)], check=True, timeout=TIMEOUT_S)
         self.slots, self.runtime = folder / "opt/patrolink/slots", folder / "run/patrolink"
@@ -201,7 +210,6 @@ class SshServer:
         camera: The camera.
 
     Attributes:
-        target: Address of the camera for ssh.
         path: PATH with a client that uses a configuration of its own.
     """
 
@@ -227,9 +235,8 @@ class SshServer:
             stderr=(folder / "sshd.log").open("wb"),
         )
         wait_until(lambda: "Server listening" in (folder / "sshd.log").read_text(), self.text)
-        self.target = "camera-7"
         (folder / "ssh_config").write_text(
-            f"Host camera-7\nHostName 127.0.0.1\nPort {self._port}\nUser {getpass.getuser()}\n"
+            f"Host {camera.name}\nHostName 127.0.0.1\nPort {self._port}\nUser {getpass.getuser()}\n"
             f"IdentityFile {folder}/user\nIdentitiesOnly yes\nUserKnownHostsFile {folder}/known\n"
             "GlobalKnownHostsFile /dev/null\n"
         )

@@ -1,7 +1,6 @@
 """A Linux camera: package of the platform, agent images in slots, and `patrolink flash --method linux` through sshd."""
 
 import contextlib
-import itertools
 import json
 import os
 import pty
@@ -19,14 +18,13 @@ from patrolink.flash.methods.linux_ssh import LinuxMethod
 from patrolink.flash.records import RefusedError
 
 from tests.support.flash_images import write_signed_image
-from tests.support.linux_camera import LINUX, LinuxCamera, SshServer, build_package, use_session
+from tests.support.linux_camera import LINUX, LinuxCamera, SshServer, build_package, unused_name, use_session
 from tests.support.polling import wait_until
 from tests.support.provision_site import ProvisionedSite
 from tests.support.release_keys import TRUST, private_key
 from tests.support.setup_plan import is_installed
 
 BOARD = boards.find("linux")
-NUMBERS = itertools.count()
 CRASH = b"raise RuntimeError('a bug of this image')\n"
 pytestmark = pytest.mark.skipif(not is_installed("dpkg-deb"), reason="dpkg is not installed")
 needs_sshd = pytest.mark.skipif(not is_installed("sshd"), reason="openssh-server is not installed")
@@ -48,7 +46,7 @@ def camera(tmp_path, package, broker):
     """A camera that is switched off."""
     receiver, line = pty.openpty()
     config = {
-        "device": f"camera-{os.getpid()}-{next(NUMBERS)}",
+        "device": unused_name(),
         "key": "00" * 31 + "01",
         "broker": {"host": "127.0.0.1", "port": broker.port},
         "gps_uart": os.ttyname(line),
@@ -79,7 +77,7 @@ def image(path: Path, files: dict[str, bytes], **fields) -> Path:
     return write_signed_image(path, module_archive.write(files), **{**LINUX, **fields})
 
 
-def flash(path: Path, *options: str, target: str = "camera-7") -> int:
+def flash(target: str, path: Path, *options: str) -> int:
     return main(["flash", str(path), target, "--trust", str(TRUST), "--retries", "0", *options])
 
 
@@ -93,23 +91,23 @@ def test_images_go_through_ssh_into_slots_and_are_confirmed_by_the_broker(camera
     wait_until(lambda: camera.lines("link: session 1"), camera.text)
     assert not camera.lines("slot ") and camera.journal.generation == 0
     first = image(tmp_path / "first.plimg", agent)
-    assert flash(first, "--dry-run") == 0 and camera.process.poll() is None
+    assert flash(camera.name, first, "--dry-run") == 0 and camera.process.poll() is None
     assert len(camera.lines("device: ready")) == 1  # a session that writes nothing does not stop the agent
     capsys.readouterr()
-    assert flash(first, "--json") == 0, ssh.text()
+    assert flash(camera.name, first, "--json") == 0, ssh.text()
     record = json.loads(capsys.readouterr().out.splitlines()[0])
     assert (record["flash_state"], record["board"], len(record["unique_id"])) == ("flashed", "linux", 16)
     wait_until(lambda: confirmed(camera, 0), camera.text)
     assert camera.lines("slot ") == ["slot a, on trial"]
     wait_until(lambda: camera.journal.state.floor == 1, camera.text)
-    assert flash(first) == 0
+    assert flash(camera.name, first) == 0
     assert "unchanged" in capsys.readouterr().out
     second = image(tmp_path / "second.plimg", {**agent, "notes.txt": b"2"}, rollback=2, version="2.0")
-    assert flash(second) == 0
+    assert flash(camera.name, second) == 0
     wait_until(lambda: confirmed(camera, 1), camera.text)
     assert camera.lines("slot ") == ["slot a, on trial", "slot b, on trial"]
     assert camera.journal.state.slots[0].attempts == 0  # the session has stopped the agent in order
-    assert flash(first) == 1
+    assert flash(camera.name, first) == 1
     assert "below the floor of the device, 2" in capsys.readouterr().out
 
 
@@ -118,7 +116,7 @@ def test_unknown_and_changed_host_keys_are_refused(camera, ssh, agent, tmp_path,
     path = image(tmp_path / "first.plimg", agent)
     for key in (None, ssh.other_key()):
         ssh.trust(key)
-        assert flash(path) == 1
+        assert flash(camera.name, path) == 1
         assert "Host key verification failed; compare its key with the camera's" in capsys.readouterr().out
     assert camera.journal.generation == 0
     assert not (camera.slots / "a").exists()
@@ -126,10 +124,10 @@ def test_unknown_and_changed_host_keys_are_refused(camera, ssh, agent, tmp_path,
 
 def test_image_with_a_bug_makes_room_for_the_previous_one(camera, session, agent, tmp_path):
     camera.start()
-    assert flash(image(tmp_path / "first.plimg", agent)) == 0
+    assert flash(camera.name, image(tmp_path / "first.plimg", agent)) == 0
     wait_until(lambda: confirmed(camera, 0), camera.text)
     broken = {**agent, "app/start.py": CRASH}
-    assert flash(image(tmp_path / "second.plimg", broken, rollback=2, version="2.0")) == 0
+    assert flash(camera.name, image(tmp_path / "second.plimg", broken, rollback=2, version="2.0")) == 0
     wait_until(lambda: camera.lines("slot ")[-1] == "slot a", camera.text)
     assert camera.lines("slot ")[1:] == ["slot b, on trial"] * 3 + ["slot a"]
     assert camera.journal.state.slots[1].failed and camera.journal.state.floor == 1
@@ -139,20 +137,20 @@ def test_image_with_a_bug_makes_room_for_the_previous_one(camera, session, agent
 def test_configuration_that_only_the_trial_refuses_is_a_fault_of_the_image(camera, session, agent, tmp_path):
     camera.start()
     refusing = b"def start(path, load_hal, log, slot=None, safe=False):\n    return 2\n"
-    assert flash(image(tmp_path / "first.plimg", {**agent, "app/start.py": refusing})) == 0
+    assert flash(camera.name, image(tmp_path / "first.plimg", {**agent, "app/start.py": refusing})) == 0
     wait_until(lambda: camera.lines("safe mode"), camera.text)
     assert camera.lines("slot ")[:3] == ["slot a, on trial"] * 3
 
 
 def test_killed_trial_uses_up_its_attempts_and_a_planned_stop_does_not(camera, session, agent, tmp_path, broker):
     camera.start()
-    assert flash(image(tmp_path / "first.plimg", agent)) == 0
+    assert flash(camera.name, image(tmp_path / "first.plimg", agent)) == 0
     wait_until(lambda: confirmed(camera, 0), camera.text)
     config = camera.root / "etc/patrolink/config.json"
     settings = json.loads(config.read_text())
     settings["broker"]["port"] = 1  # nothing is acknowledged
     config.write_text(json.dumps(settings))
-    assert flash(image(tmp_path / "second.plimg", {**agent, "n": b"2"}, rollback=2, version="2.0")) == 0
+    assert flash(camera.name, image(tmp_path / "second.plimg", {**agent, "n": b"2"}, rollback=2, version="2.0")) == 0
     wait_until(lambda: len(camera.lines("device: ready")) == 3, camera.text)
     assert camera.journal.state.slots[1].attempts == 1
     camera.stop()
@@ -214,10 +212,10 @@ def test_images_that_must_not_run_are_refused_by_tool_and_camera(camera, session
         if change:
             altered = image_file.load(path)
             image_file.save(path, altered._replace(header=altered.header._replace(version="9.9")))
-        assert flash(path, "--method", "linux") in (1, 2)
+        assert flash(camera.name, path, "--method", "linux") in (1, 2)
         printed = capsys.readouterr()
         assert by_tool in printed.out + printed.err or "does not reach board" in printed.err
-        method = LinuxMethod("camera-7", threading.Event(), flash_image.load(path))
+        method = LinuxMethod(camera.name, threading.Event(), flash_image.load(path))
         with contextlib.closing(method):
             method.identify()
             with pytest.raises(RefusedError, match=by_camera):
@@ -229,7 +227,7 @@ def test_images_that_must_not_run_are_refused_by_tool_and_camera(camera, session
 def test_killed_session_lets_the_agent_start(camera, session, agent, tmp_path):
     camera.start()
     wait_until(lambda: camera.lines("device: ready"), camera.text)
-    method = LinuxMethod("camera-7", threading.Event(), flash_image.load(image(tmp_path / "first.plimg", agent)))
+    method = LinuxMethod(camera.name, threading.Event(), flash_image.load(image(tmp_path / "first.plimg", agent)))
 
     def kill(done: int, total: int) -> None:
         method._link._process.kill()  # the stand-in for ssh is the session
@@ -241,13 +239,13 @@ def test_killed_session_lets_the_agent_start(camera, session, agent, tmp_path):
             method.write(None, kill)
     wait_until(lambda: len(camera.lines("device: ready")) == 2, camera.text)
     assert camera.lines("slot ") == []
-    assert flash(image(tmp_path / "first.plimg", agent)) == 0
+    assert flash(camera.name, image(tmp_path / "first.plimg", agent)) == 0
     wait_until(lambda: confirmed(camera, 0), camera.text)
 
 
 def test_second_session_is_refused_while_one_writes(camera, session, agent, tmp_path):
     new = flash_image.load(image(tmp_path / "first.plimg", agent))
-    methods = [LinuxMethod("camera-7", threading.Event(), new) for _ in range(2)]
+    methods = [LinuxMethod(camera.name, threading.Event(), new) for _ in range(2)]
     with contextlib.closing(methods[0]), contextlib.closing(methods[1]):
         for method in methods:
             method.identify()
@@ -263,7 +261,7 @@ def test_broken_session_starts_the_agent_again_and_the_next_one_sends_the_rest(c
     camera.start()
     wait_until(lambda: camera.lines("device: ready"), camera.text)
     new = flash_image.load(image(tmp_path / "first.plimg", agent))
-    method = LinuxMethod("camera-7", threading.Event(), new)
+    method = LinuxMethod(camera.name, threading.Event(), new)
     method.identify()
 
     def break_connection(done: int, total: int) -> None:
@@ -276,7 +274,7 @@ def test_broken_session_starts_the_agent_again_and_the_next_one_sends_the_rest(c
     wait_until(lambda: len(camera.lines("device: ready")) == 2, camera.text)
     assert camera.lines("slot ") == []
     sent = []
-    method = LinuxMethod("camera-7", threading.Event(), new)
+    method = LinuxMethod(camera.name, threading.Event(), new)
     with contextlib.closing(method):
         method.identify()
         write_block = method._session.write_block
@@ -300,13 +298,13 @@ def test_camera_is_flashed_and_provisioned_in_one_batch(tmp_path, package, agent
         assert camera.text() == ""
         path = image(tmp_path / "first.plimg", agent)
         batch = ["--batch", "monday", "--provision", str(site.folder / "devices.csv")]
-        assert flash(path, *batch) == 0, capsys.readouterr().out
+        assert flash(camera.name, path, *batch) == 0, capsys.readouterr().out
         wait_until(lambda: confirmed(camera, 0), camera.text)
         config = camera.root / "etc/patrolink/config.json"
         assert json.loads(config.read_text())["device"] == "camera-1"
         assert stat.S_IMODE(config.stat().st_mode) == 0o640
         assert json.loads(config.read_text())["key"] not in "".join(capsys.readouterr())
-        assert flash(path, *batch, "--resume") == 0
+        assert flash(camera.name, path, *batch, "--resume") == 0
         assert len(camera.lines("device: ready")) == 1
     finally:
         camera.close()
@@ -323,14 +321,14 @@ def test_camera_without_platform_and_bad_addresses_are_named(tmp_path, agent, mo
     )
     client.chmod(0o755)
     monkeypatch.setenv("PATH", f"{client.parent}:{os.environ['PATH']}")
-    assert flash(path) == 1
+    assert flash(unused_name(), path) == 1
     assert "install the package patrolink-platform on the camera first" in capsys.readouterr().out
     for target in ("a b", "root@", "host;reboot", "@host"):
-        assert flash(path, target=target) == 2
+        assert flash(target, path) == 2
         assert "no address of a camera" in capsys.readouterr().err
     with pytest.raises(UserError, match="no address of a camera"):
         ssh_link.check_target("-oProxyCommand=x")
     client.unlink()
     monkeypatch.setenv("PATH", str(client.parent))
-    assert flash(path) == 1
+    assert flash(unused_name(), path) == 1
     assert "apt-get install openssh-client" in capsys.readouterr().out

@@ -53,7 +53,7 @@ def test_camera_fetches_installs_and_confirms_a_delta(tmp_path, broker, capsys, 
         return [json.loads(text) for text in capsys.readouterr().out.splitlines()]
 
     try:
-        assert main(["flash", str(paths[0]), "camera-7", "--trust", str(TRUST)]) == 0
+        assert main(["flash", str(paths[0]), camera.name, "--trust", str(TRUST)]) == 0
         wait_until(lambda: camera.journal.state.slots[0].confirmed, camera.text)
         ota("plan", "spring", str(tmp_path / "delta.plimg"), "--device", "camera-1")
         ota("start", "spring")
