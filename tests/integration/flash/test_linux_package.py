@@ -7,7 +7,9 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,9 +43,17 @@ def package(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def root(tmp_path, package) -> Path:
+def shared_path() -> Iterator[Path]:
+    """A folder that all users can reach; those of pytest belong to the user that runs the tests."""
+    with tempfile.TemporaryDirectory(prefix="patrolink-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.fixture
+def root(shared_path, package) -> Path:
     """The root folder of a camera, in which dpkg has unpacked the package."""
-    folder = tmp_path / "root"
+    folder = shared_path / "root"
     (folder / "var/lib/dpkg").mkdir(parents=True)
     (folder / "var/lib/dpkg/status").touch()
     for name in ("info", "updates"):
@@ -143,35 +153,35 @@ def test_agent_gets_a_user_and_slots_of_its_own(root):
 
 
 @needs_root
-def test_session_writes_slots_as_their_owner_and_commands_the_service_as_root(root, tmp_path, monkeypatch):
+def test_session_writes_slots_as_their_owner_and_commands_the_service_as_root(root, shared_path, monkeypatch):
     slots = root / "opt/patrolink/slots"
     slots.mkdir(parents=True)
     os.chown(slots, UID, UID)
-    for parent in slots.parents:  # the folders of pytest belong to root alone
-        if parent.is_relative_to(tmp_path.parent.parent):
+    for parent in slots.parents:  # whatever the umask
+        if parent.is_relative_to(root):
             parent.chmod(0o755)
-    service, client = tmp_path / "service", tmp_path / "bin" / "ssh"
-    service.write_text(f'#!/bin/sh\necho "$1 $(id -u)" >>{tmp_path}/called\n')
+    service, client = shared_path / "service", shared_path / "bin" / "ssh"
+    service.write_text(f'#!/bin/sh\necho "$1 $(id -u)" >>{shared_path}/called\n')
     client.parent.mkdir()
     program = (
         "import random, runpy, sys; from cryptography import exceptions; "
         "from cryptography.hazmat.primitives import hashes; "
         "from cryptography.hazmat.primitives.asymmetric import ec, utils; "  # from a folder that only root may read
-        f"sys.argv = ['', '{tmp_path}', '{service} restart', '{service} start']; "
+        f"sys.argv = ['', '{shared_path}', '{service} restart', '{service} start']; "
         f"runpy.run_path('{root}/usr/lib/patrolink/slot_session.py', run_name='__main__')"
     )
     client.write_text(f'#!/bin/sh\nPATROLINK_SLOTS={slots} exec {sys.executable} -IB -c "{program}"\n')
     for script in (service, client):
         script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{client.parent}:{os.environ['PATH']}")
-    image = write_signed_image(tmp_path / "a.plimg", b"content" * 2000, board="linux", architecture="cpython")
+    image = write_signed_image(shared_path / "a.plimg", b"content" * 2000, board="linux", architecture="cpython")
     method = LinuxMethod("camera", threading.Event(), flash_image.load(image))
     method.identify()
     method.write(None, lambda done, total: None)
     method.verify(None)
     method.release()
     method.close()
-    assert (tmp_path / "called").read_text() == "restart 0\nstart 0\n"
+    assert (shared_path / "called").read_text() == "restart 0\nstart 0\n"
     files = {path.name: path.stat() for path in slots.iterdir()}
     assert files.keys() == {"a", "boot", "agent.lock", "session.lock"} and {
         entry.st_uid for entry in files.values()
