@@ -196,15 +196,9 @@ class ShimServer(FlasherServer):
 
 @contextlib.contextmanager
 def running(server: FlasherServer):
-    """Run a server in a thread."""
-    thread = threading.Thread(target=server.serve_forever, args=(_POLL_S,))
-    thread.start()
-    try:
+    """Run a server, and close it at the end."""
+    with server, server.running():
         yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 class FlasherPage:

@@ -14,6 +14,7 @@ Exit code 0: every device holds the image, and its configuration; 1: at least on
 import argparse
 import contextlib
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,7 @@ EXAMPLES = (
     "patrolink flash agent.plimg --all --trust release.pem --batch monday --provision radios.csv --labels labels.pdf",
 )
 _JOBS, _RETRIES = 16, 2
+_LOOK_S = 0.1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -161,10 +163,11 @@ def _serve_page(args: argparse.Namespace, image: flash_image.FlashImage, board: 
     with method_factory("serial", image, board):  # refuses what has no slots to go into
         pass
     trust_pem = release_key.load_trust_store(Path(args.trust)).pem().encode()
-    with FlasherServer(served_files(image.header_bytes + image.content, trust_pem)) as server:
+    files = served_files(image.header_bytes + image.content, trust_pem)
+    with contextlib.suppress(StopSignal), FlasherServer(files) as server, server.running() as thread:
         print(f"serving {image.label} at {server.url}: open it in Chrome or Edge; Ctrl-C ends", flush=True)
-        with contextlib.suppress(StopSignal):
-            server.serve_forever()
+        while thread.is_alive():
+            time.sleep(_LOOK_S)
     return 0
 
 

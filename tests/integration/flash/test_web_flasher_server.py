@@ -133,9 +133,43 @@ def test_command_serves_the_image_with_public_keys_only_until_it_is_stopped(imag
             for name in ("agent.plimg", "trust.pem")
         }
         process.send_signal(signal.SIGINT)
-        assert process.wait(TIMEOUT_S) == 0
+        try:
+            assert process.wait(TIMEOUT_S) == 0
+        finally:
+            process.kill()
     assert served["agent.plimg"] == image.read_bytes()
     assert served["trust.pem"].decode() == TRUST.read_text()
+
+
+INTERRUPTED = """if True:
+    import os, signal, socketserver, sys
+    from patrolink.cli import main
+
+    def process_request(server, request, address):
+        server.process_request_thread(request, address)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    socketserver.ThreadingMixIn.process_request = process_request
+    sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("connects", [False, True])
+def test_stop_signal_counts_at_once_and_while_a_connection_is_served(image, connects):
+    """Before the first connection, and after one has ended whose start has not returned yet."""
+    program = ["-c", INTERRUPTED] if connects else ["-m", "patrolink"]
+    command = [sys.executable, *program, "flash", str(image), "--web", "--trust", str(TRUST)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=restore_stop_signals) as process:
+        try:
+            assert process.stdout is not None
+            port = int(process.stdout.readline().decode().partition("127.0.0.1:")[2].partition("/")[0])
+            if connects:
+                assert request(port, "GET", "/", [("Host", f"127.0.0.1:{port}")]).status == 200
+            else:
+                process.send_signal(signal.SIGINT)
+            assert process.wait(TIMEOUT_S) == 0
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,16 @@ A page of another site must not reach it: the Host header has to name loopback, 
 127.0.0.1 is refused, and requests of other origins are too.
 """
 
+import contextlib
 import threading
+from collections.abc import Iterator
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
 
 from patrolink.core.errors import UserError
+from patrolink.core.signals import stop_deferred
 
 IMAGE_NAME, TRUST_NAME = "agent.plimg", "trust.pem"  # beside the page
 _PAGE = Path(__file__).with_name("page")
@@ -23,6 +26,7 @@ _TYPES = {
 _ADDRESS = "127.0.0.1"
 _SILENT_S = 10  # of a connection
 _CONNECTIONS = 32
+_LOOK_S = 0.1  # how often it looks whether it has to end
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; "
     "form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'; frame-ancestors 'none'"
@@ -60,7 +64,7 @@ def served_files(image: bytes, trust_pem: bytes) -> dict[str, File]:
 
 
 class FlasherServer(ThreadingHTTPServer):
-    """Listens on a free port of loopback; `serve_forever` serves.
+    """Listens on a free port of loopback; serves while `running`.
 
     Args:
         files: What is served, by path.
@@ -89,6 +93,20 @@ class FlasherServer(ThreadingHTTPServer):
     def handler_class(self) -> type["FlasherHandler"]:
         """Return the class of request handlers."""
         return FlasherHandler
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[threading.Thread]:
+        """Serve within the block, in a thread that is yielded: signals are raised in the main thread, never in it.
+
+        A stop signal between the start of a connection's thread and the next connection would be lost as its error.
+        """
+        thread = threading.Thread(target=self.serve_forever, args=(_LOOK_S,), name="web flasher")
+        with contextlib.ExitStack() as stack:
+            with stop_deferred():
+                thread.start()
+                stack.callback(thread.join)
+                stack.callback(self.shutdown)
+            yield thread
 
     def process_request(self, request: object, client_address: object) -> None:
         """Serve a connection in a thread of its own; connections above the limit wait for a free one."""
