@@ -58,8 +58,9 @@ class Device:
         self._state_dir = config["state_dir"]
         self._trial = self._slots = self._updates = None
         self._flash = hal.open_flash() if hasattr(hal, "open_flash") else None
+        image = None
         if self._flash is not None:
-            self._build_slots(slot, counter.first)
+            image = self._find_image(slot, counter.first)
         self._inputs = hal.Inputs()
         self._buttons = hal.Buttons(self._inputs, config.get("buttons"))
         self._watchdog = hal.Watchdog(config.get("watchdog"))
@@ -85,10 +86,10 @@ class Device:
         self._status = self._build_status(config)
         from app.hello import send_hello
 
-        send_hello(self, config, counter.boot, self._slots, hal.runtime())
+        send_hello(self, config, counter.boot, image, hal.runtime())
         modules.unload("app.hello")
-        if self._flash is not None:
-            self._load_or_unload_updates()
+        if image is not None and image.has_open_job:
+            self._load_updates()
         log("device: ready, boot %d" % counter.boot)
 
     def _build_slots(self, slot, first_counter):
@@ -101,15 +102,20 @@ class Device:
 
             self._trial = build_trial(self._slots, first_counter, self._clock.now_ms(), self._log)
 
-    def _load_or_unload_updates(self):
-        """Continue an update of the previous boot; without one, free the heap until there is a command."""
+    def _find_image(self, slot, first_counter):
+        """Build the slots; return the app.wiring_slots.RunningImage.
+
+        Without a trial or an update of the previous boot their modules go at once: they would add to the heap that all
+        other parts need.
+        """
         from app import wiring_slots
 
-        if wiring_slots.has_open_job(self._hal, self._state_dir):
-            self._load_updates()
-        elif self._trial is None:
+        self._build_slots(slot, first_counter)
+        image = wiring_slots.describe(self._slots, self._hal, self._state_dir)
+        if self._trial is None and not image.has_open_job:
             self._slots = None
             wiring_slots.unload()
+        return image
 
     def _load_updates(self):
         """Load updates over the air."""

@@ -7,14 +7,14 @@ import patrolink_messages as m
 from patrolink_protocol import VERSION
 
 
-def send_hello(device, config, boot, slots, runtime):
+def send_hello(device, config, boot, image, runtime):
     """Send hello: identity, versions and capabilities.
 
     Args:
         device: app.device.Device with all its parts.
         config: The configuration.
         boot: Number of this boot.
-        slots: agent.update.device_slots.DeviceSlots, or None.
+        image: app.wiring_slots.RunningImage, or None on a board without slots.
         runtime: Name and version of the interpreter.
     """
     profiles = enums.HELLO_PROFILES_RICE
@@ -24,7 +24,7 @@ def send_hello(device, config, boot, slots, runtime):
         profiles |= enums.HELLO_PROFILES_VIDEO
     if device.live_view is not None:
         profiles |= enums.HELLO_PROFILES_LIVE_VIEW
-    if slots is not None:
+    if image is not None:
         profiles |= enums.HELLO_PROFILES_FIRMWARE_UPDATE
     device.reporter.send(
         m.HELLO,
@@ -39,8 +39,8 @@ def send_hello(device, config, boot, slots, runtime):
             "board": config["board"].encode(),
             "firmware": VERSION.encode(),
             "runtime": runtime.encode(),
-            "content": bytes(8) if slots is None else slots.content_id,
-            "rollback_floor": 0 if slots is None else slots.rollback_floor,
-            "platform": 0 if slots is None else slots.platform,
+            "content": bytes(8) if image is None else image.content_id,
+            "rollback_floor": 0 if image is None else image.rollback_floor,
+            "platform": 0 if image is None else image.platform,
         },
     )

@@ -1,5 +1,7 @@
 """The slots of a device. Loaded only on boards with slots."""
 
+from collections import namedtuple
+
 import patrolink_enums as enums
 from agent.update.boot_journal import BootJournal
 from agent.update.device_slots import DeviceSlots
@@ -8,6 +10,9 @@ from compat import modules
 
 UPDATE_FOLDER = "/update"  # below the folder of the device's state
 _MODULES = ("boot_journal", "boot_records", "device_slots", "slots")
+
+# For hello, see agent.update.device_slots.DeviceSlots; `has_open_job`: an update of the previous boot has not ended.
+RunningImage = namedtuple("RunningImage", ("content_id", "rollback_floor", "platform", "has_open_job"))
 
 
 class _InstallerFactory:
@@ -39,6 +44,11 @@ def build_slots(flash, running):
     area = UpdateArea(flash, flash.slot_bytes)
     make_installer = _InstallerFactory(area, platform_build, running).build
     return DeviceSlots(area, BootJournal(flash), running, platform_build.PLATFORM, make_installer)
+
+
+def describe(slots, hal, state_dir):
+    """Return the RunningImage."""
+    return RunningImage(slots.content_id, slots.rollback_floor, slots.platform, has_open_job(hal, state_dir))
 
 
 def has_open_job(hal, state_dir):
