@@ -21,7 +21,7 @@ from tests.support.paths import DEMO_VIDEO, ROOT
 from tests.support.polling import TIMEOUT_S, wait_until
 
 PIPE = ROOT / "tests" / "integration" / "device" / "camera_pipe.py"
-# Limit of one call, with a margin for load. The camera has 500 ms to answer, and a call must not wait for it.
+# Limit of one call, without the delay by the scheduler. The camera has 500 ms to answer: a call must not wait for it.
 LONGEST_US = 400_000
 # On a busy machine the emulated camera may answer later than a camera can: the driver then resets it and goes on.
 # That a camera in time causes no fault is measured on a virtual clock (tests/bench/board_loop.py).
