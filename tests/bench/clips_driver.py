@@ -95,6 +95,7 @@ def measure(folder, size, seconds):
             recorder.trigger(1, 1, "", now)
         before = time.ticks_us()
         recorder.serve(now)
+        clip_store.open_clips.step()
         slowest = max(slowest, time.ticks_diff(time.ticks_us(), before))
         if now % 1000 == 0:
             objects_max = max(objects_max, used_bytes() - base)
@@ -106,6 +107,7 @@ def measure(folder, size, seconds):
             gc.disable()
             allocated_before = gc.mem_alloc()
         recorder.serve(now)
+        clip_store.open_clips.step()
     allocated = (gc.mem_alloc() - allocated_before) // 10
     gc.enable()
     return {

@@ -178,6 +178,7 @@ class Device:
         for _ in range(round(seconds * 100)):
             self.now += 10
             self.recorder.serve(self.now)
+            self.clip_store.open_clips.step()
             if self.now % 1000 == 0:
                 self.ring_recorder.on_fix(self._fix(), self.now)
 

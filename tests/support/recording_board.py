@@ -191,5 +191,6 @@ class Board:
         while self.clock.now_ms() < until:
             begin = time.perf_counter()
             self.recorder.serve(self.clock.now_ms())
+            self.store.open_clips.step()
             self.slowest_ms = max(self.slowest_ms, 1000 * (time.perf_counter() - begin))
             self._parts.wait(platform.IDLE_MS, self.files)

@@ -177,6 +177,7 @@ class ClipHarness:
             if on_step is not None:
                 on_step()
             self.recorder.serve(self.now)
+            self.store.open_clips.step()
         return self
 
     # --- reading of recorded clips ----------------------------------------------------------------------------------

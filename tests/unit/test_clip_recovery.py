@@ -2,6 +2,7 @@
 
 from agent.recording import clip_index
 from clip_harness import ClipHarness
+from compat.steps import WRITES
 from patrolink_protocol import clip
 from seeded_random import seeded
 
@@ -187,3 +188,37 @@ def test_the_locked_size_is_the_same_after_a_boot():
     assert thinned and locked <= sum([len(d) for n, d in harness.files.data.items() if n[-4:] == ".pls"])
     harness.boot()
     assert harness.store.index.unverified_bytes() == locked
+
+
+def test_a_step_that_writes_is_announced_and_writes_once():
+    """The main loop gives such a step a round of its own (WRITES)."""
+    harness = harness_with_clip(seconds=3)
+    data = harness.files.data
+    name = [n for n in data if n[-4:] == ".plm"][0]
+    data[name].extend(b'{"torn":')
+    data["mending"] = bytearray(b"x")
+    data["000009.plm"] = bytearray(b'{"to')  # there is nothing in it
+    data["000001-000900.pls"] = bytearray(b"short")
+    writes = []
+    for method in ("append", "remove", "rename"):
+        wrap(harness.files, method, writes)
+    harness.now, harness.boots = 0, 2
+    harness.construct(harness.low.append, harness.sealed.append)
+    announced, total = False, 0
+    for result in harness.ring_recorder.load():
+        assert len(writes) == announced, writes
+        total += len(writes)
+        announced = result is WRITES
+        writes.clear()
+    assert not writes and total >= 10 and "sig" in harness.manifest(1)[-1]
+
+
+def wrap(files, method, calls):
+    """Record the name of each call of a method."""
+    original = getattr(files, method)
+
+    def recorded(*arguments):
+        calls.append(method)
+        return original(*arguments)
+
+    setattr(files, method, recorded)

@@ -5,6 +5,7 @@ import patrolink_messages as m
 from agent.live_view.controller import LiveViewController
 from agent.recording.controller import Recording, RecordingController
 from clip_harness import ClipHarness
+from compat.steps import WRITES
 
 EIO = 5
 START = enums.COMMAND_ACTION_START_RECORDING
@@ -109,6 +110,46 @@ def test_presses_while_storage_is_loaded_are_carried_out_afterwards():
     harness.serve(4)  # the key agreement takes more steps on MicroPython
     assert controller.is_ready and controller.free_pct > 90
     assert [clip.number for clip in harness.store.index.clips] == [1]
+
+
+def test_round_that_had_much_to_do_takes_no_step_until_one_is_overdue():
+    harness = ControllerHarness()
+    controller = harness.controller
+    taken = []
+
+    def steps():
+        while True:
+            taken.append(harness.now)
+            yield None
+
+    controller._loading = steps()
+    harness.serve(0.2)
+    for duration_ms, expected in ((0, True), (10, False), (60, False), (0, True), (10, False), (120, True)):
+        taken.clear()
+        begin = harness.now
+        harness.now += duration_ms
+        controller.serve(begin)
+        assert bool(taken) == expected, (duration_ms, expected)
+
+
+def test_step_that_writes_has_a_round_of_its_own():
+    harness = ControllerHarness()
+    controller = harness.controller
+    taken = []
+
+    def steps():
+        for result in (None, WRITES, None, WRITES, None):
+            taken.append(len(taken))
+            yield result
+        while True:
+            yield WRITES
+
+    controller._loading = steps()
+    rounds = []
+    for _ in range(3):
+        controller.serve(harness.now_ms())
+        rounds.append(len(taken))
+    assert rounds == [2, 4, 5]
 
 
 def test_unreadable_storage_is_reported_and_retried():

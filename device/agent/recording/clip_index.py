@@ -1,6 +1,7 @@
 """Index of the clips on storage: a few numbers for each clip. The manifests hold everything else."""
 
 import patrolink_enums as enums
+from compat.steps import WRITES
 from patrolink_protocol import clip as clip_format
 
 from . import manifest
@@ -137,6 +138,7 @@ class ClipIndex:
                 clip.remove_bytes(fields["bytes"])
             yield
         if clip is None:
+            yield WRITES
             self._files.remove(name)  # the power cut tore its first line: there is nothing in it
 
     def apply_line(self, clip, fields):

@@ -50,7 +50,6 @@ class ClipRecorder:
         self._event = _Event(0, 0)
         self._thumbnail_due = False
         self._snapshot = None
-        self._skipped_step = False  # no step to a seal was taken in the last round
 
     @property
     def is_busy(self):
@@ -58,27 +57,26 @@ class ClipRecorder:
         return self._open_clip is not None or self._snapshot is not None
 
     def serve(self, now):
-        """Record what camera and microphone have, and continue with storage."""
+        """Record what camera and microphone have, and continue with what storage has finished.
+
+        The steps to a seal are the caller's: OpenClips.step.
+        """
         self._store.serve(now)
-        frames = self._record_frames(now)
+        self._record_frames(now)
         self._end_if_due(now)
         if self._snapshot is not None and now - self._snapshot.asked_ms > _SNAPSHOT_MS:
             self._finish_snapshot(None, now)
-        # A frame is work enough for one round, but a seal must not wait for two rounds in a row.
-        self._skipped_step = frames > 0 and not self._skipped_step
-        if not self._skipped_step:
-            self._store.open_clips.step()
         self._ring_recorder.serve(now)
 
     # --- frames -------------------------------------------------------------------------------------------------------
 
     def _record_frames(self, now):
-        """Record the frames that the camera has, and return how many these are."""
+        """Record the frames that the camera has."""
         ring_recorder = self._ring_recorder
-        for count in range(FRAMES_MAX):
+        for _ in range(FRAMES_MAX):
             frame = ring_recorder.read_frame(now)
             if frame is None:
-                return count
+                return
             picture, at_ms = frame[0], frame[1]
             if ring_recorder.accept(picture):
                 if self._viewer is not None:
@@ -88,7 +86,6 @@ class ClipRecorder:
                 if self._thumbnail_due and ring_recorder.write_still(picture, at_ms, self._priority()) is not None:
                     self._thumbnail_due = False
                 self._record_frame(picture, at_ms)
-        return FRAMES_MAX
 
     def _record_frame(self, picture, at_ms):
         ring_recorder = self._ring_recorder

@@ -5,7 +5,7 @@ from collections import namedtuple
 import patrolink_enums as enums
 import patrolink_messages as m
 from agent.link.commands import Result
-from compat.steps import run_to_completion
+from compat.steps import WRITES, run_to_completion
 
 from .announcer import clip_manifest_values
 from .clip_index import NO_EVENT, UPLOADED
@@ -14,7 +14,8 @@ from .clip_recorder import UNTIL_STOPPED, RefusedError
 _RETRY_MS = 5000  # after storage could not be read
 _REPEAT_MS = 120000  # between two repeated announcements
 _LOAD_MS = 5  # of steps in one round
-_BUSY_MS = 5  # a round that took longer leaves no time for steps
+_BUSY_MS = 3  # a round that took longer leaves no time for steps
+_OVERDUE_MS = 100  # without a step, then even such a round takes one
 _DEFERRED_MAX = 8
 _RECORDING_S_MAX = 86400
 _WEARER = "wearer"  # in access lines
@@ -54,7 +55,7 @@ class RecordingController:
         self._log = log
         self._recording = None  # the Recording, once it is loaded
         self._loading = None  # steps to it
-        self._skipped_step = False  # no step was taken in the last round
+        self._step_ms = 0  # when a round had time for steps
         self._deferred = []
         self._retry_ms = self._repeat_ms = 0
         self._repeated = -1  # number of the clip whose announcement was repeated last
@@ -93,9 +94,8 @@ class RecordingController:
 
     def _load_some(self, now):
         try:
-            next(self._loading)
-            while self._now_ms() - now < _LOAD_MS:
-                next(self._loading)
+            while next(self._loading) is not WRITES and self._now_ms() - now < _LOAD_MS:
+                pass
             return
         except StopIteration:
             pass
@@ -117,12 +117,15 @@ class RecordingController:
         """Continue loading or recording. Returns the ms after which it wants to be called again."""
         if self._recording is None:
             if self._loading is not None:
-                self._continue_loading(now)
+                if self._has_time(now):
+                    self._load_some(self._now_ms())
             elif now >= self._retry_ms:
                 self._begin_loading(now)
             return 0 if self._shorten_waits(self._loading is not None) else _RETRY_MS
         recorder, store = self._recording.recorder, self._recording.store
         recorder.serve(now)
+        if self._has_time(now):
+            store.open_clips.step()
         if self._wearer_recording and not recorder.held:
             self._wearer_recording = False
             self._raise(enums.EVENT_KIND_RECORDING_STOP, enums.EVENT_CAUSE_FAULT, None)
@@ -131,12 +134,13 @@ class RecordingController:
             self._repeat_announcement()
         return 0 if self._shorten_waits(store.open_clips.has_step()) else _RETRY_MS
 
-    def _continue_loading(self, now):
+    def _has_time(self, now):
+        """Return whether the round that began at `now` is to take a step: one that sent or recorded has done enough."""
         at = self._now_ms()
-        # A round that had much to do takes no step, but not two such rounds in a row.
-        self._skipped_step = at - now > _BUSY_MS and not self._skipped_step
-        if not self._skipped_step:
-            self._load_some(at)
+        if at - now > _BUSY_MS and at - self._step_ms < _OVERDUE_MS:
+            return False
+        self._step_ms = at
+        return True
 
     def _shorten_waits(self, on):
         """While steps are left no wait for the network may be long. Returns `on`."""

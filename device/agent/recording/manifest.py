@@ -7,7 +7,7 @@ import binascii
 import json
 from collections import namedtuple
 
-from compat.steps import run_to_completion
+from compat.steps import WRITES, run_to_completion
 from patrolink_protocol import clip as clip_format
 
 from .clip_files import manifest_name
@@ -92,15 +92,18 @@ def remove_partial_line(files, name):
     if last == files.size(name):
         return
     if REPAIR_FILE in files.names():
+        yield WRITES
         files.remove(REPAIR_FILE)
+    yield WRITES
     files.append(REPAIR_FILE, b"")
     buf = memoryview(bytearray(LINE_MAX))
     at = 0
     while at < last:
+        yield WRITES
         n = files.read(name, at, buf[: last - at])
         files.append(REPAIR_FILE, buf[:n])
         at += n
-        yield
+    yield WRITES
     files.rename(REPAIR_FILE, name)
 
 

@@ -2,6 +2,7 @@
 
 from collections import namedtuple
 
+from compat.steps import WRITES
 from patrolink_protocol import clip as clip_format
 
 from . import manifest
@@ -31,6 +32,7 @@ def recover(files, index, loose, signer, ring_files_max, buf):
         OSError: Storage cannot be read or written.
     """
     if manifest.REPAIR_FILE in files.names():
+        yield WRITES
         files.remove(manifest.REPAIR_FILE)
     yield
     reader = _FileReader(files, loose, buf)
@@ -41,8 +43,9 @@ def recover(files, index, loose, signer, ring_files_max, buf):
             yield from _close(files, signer, clip, ids, reader)
     ids = [file_id for file_id in ids if not index.holds(file_id) and not reader.is_empty(file_id)]
     for file_id in ids[:-ring_files_max]:
+        yield WRITES
         files.remove(file_name(file_id))
-        yield
+    yield
     ring = []
     for file_id in ids[-ring_files_max:]:
         file = yield from reader.read(file_id)
@@ -89,6 +92,7 @@ class _FileReader:
         try:
             header = clip_format.unpack_header(head[: self._files.read(name, 0, head)])
         except clip_format.SegmentError:
+            yield WRITES
             self._files.remove(name)
             return None
         size, sha256 = yield from hash_file(self._files, name, self._buf)
@@ -147,11 +151,12 @@ def _close(files, signer, clip, ids, reader):
 
 def _append_sealed(files, signer, name, lines, chain):
     for line in lines:
+        yield WRITES
         files.append(name, line)
         chain = clip_format.extend_chain(chain, line)
-        yield
-    seal = yield from manifest.seal_line(chain, signer.sign)
     yield
+    seal = yield from manifest.seal_line(chain, signer.sign)
+    yield WRITES
     files.append(name, seal)
     yield
 

@@ -40,9 +40,18 @@ class DeviceStatus:
         self._start_ms = start_ms
         self._due_ms = 0
         self._sent_mode = None
+        self._frames = 0  # reporter.frames at the last poll
 
     def poll(self, now_ms):
-        """Send a message when one is due."""
+        """Send a message when one is due.
+
+        A frame takes storage 20 ms of a Cortex-M3: after another one it waits for the next round.
+        """
+        frames = self._reporter.frames
+        is_idle = frames == self._frames
+        self._frames = frames
+        if not is_idle:
+            return
         if now_ms >= self._due_ms or self._reporter.gps_mode != self._sent_mode:
             self.send(now_ms)
 
