@@ -345,5 +345,6 @@ def locked(path: str) -> Iterator[None]:
         return
     from patrolink.core.board_lock import Lock
 
-    with contextlib.closing(Lock(os.path.realpath(path), wait_s=0)):
+    name = os.path.realpath(path) if os.path.exists(path) else path  # an address for ssh is the same in all folders
+    with contextlib.closing(Lock(name, wait_s=0)):
         yield

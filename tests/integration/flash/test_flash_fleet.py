@@ -6,12 +6,12 @@ import threading
 
 import pytest
 from patrolink.core.board_lock import Lock
-from patrolink.core.errors import DeviceError, UserError
+from patrolink.core.errors import DeadlineError, DeviceError, UserError
 from patrolink.core.signals import StopSignal, raise_on_stop
 from patrolink.flash import fleet as fleet_module
 from patrolink.flash import ports
 from patrolink.flash.device_flow import State
-from patrolink.flash.fleet import Fleet, Options
+from patrolink.flash.fleet import Fleet, Options, locked
 from patrolink.flash.method import Method
 from patrolink.flash.records import CancelledError, Identity, Plan, Port, RefusedError
 
@@ -273,6 +273,13 @@ def test_two_operators_on_one_port():
     lock.close()
     assert states(fleet) == {"1-0": State.FAILED, "1-1": State.FLASHED}
     assert "is in use by process" in fleet.devices[0].reason
+
+
+def test_camera_is_locked_for_operators_in_all_folders(tmp_path, monkeypatch):
+    with locked("root@camera-7"):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(DeadlineError, match="board root@camera-7 is in use by process"), locked("root@camera-7"):
+            pass
 
 
 def test_a_stop_signal_ends_devices_between_and_within_steps():
