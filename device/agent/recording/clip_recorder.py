@@ -13,6 +13,7 @@ UNTIL_STOPPED = 1 << 40  # `hold_ms` of a recording that lasts until `stop`
 _CLIP_MS = 600000  # duration of a clip, at most
 _SNAPSHOT_MS = 2000  # a snapshot without a picture fails after this time
 _FLUSH_MS = 1000
+_CLOSING_PIECES = 12  # of work on storage between two flushes: files of the ring, lines
 
 _Event = namedtuple("_Event", ("trigger", "event_id"))
 _Snapshot = namedtuple("_Snapshot", ("who", "asked_ms", "done"))
@@ -294,6 +295,7 @@ class ClipRecorder:
         store = self._store
         for _ in range(3):  # the segment, the lines that list it, the seal
             store.files.flush(_FLUSH_MS)
-            store.serve(now)
+            for _ in range(_CLOSING_PIECES):
+                store.serve(now)
             while store.open_clips.has_step():
                 store.open_clips.step()

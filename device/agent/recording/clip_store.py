@@ -148,7 +148,7 @@ class ClipStore:
             self.open_clips.log_access("verified", "hub", self._now, "clip", number)
 
     def serve(self, now):
-        """Continue with whatever storage has finished."""
+        """Continue with one piece of what storage has finished."""
         self._now = now
         if self._retry_ms is not None and now < self._retry_ms:
             return
@@ -157,10 +157,12 @@ class ClipStore:
                 self.open_clips.retry()
                 self._journal.retry()
                 self._retry_ms = None
-            self._settle()
-            while self.open_clips.serve(now):
+            if self._settle():
+                return
+            if self.open_clips.serve(now):
                 self._announcer.notify()
                 self._retention.release_superseded(now)
+                return
             if not self._journal.serve():
                 raise OSError(_EIO)
             self._announcer.serve()
@@ -171,21 +173,22 @@ class ClipStore:
             self._refuse()
 
     def _settle(self):
-        while True:
-            settled = self.ring.settle()
-            if settled is None:
-                return
-            if settled.fault:
-                self._refuse()
-            else:
-                self.errors &= ~enums.DEVICE_STATUS_ERRORS_STORAGE_FAULT
-            file = settled.file
-            if file is not None:
-                self.open_clips.add_file(file)
-                if not self.index.holds(file.file_id):
-                    self._journal.append(file.line(file.is_picture))
-                while self.ring.drop_unneeded(self._now):
-                    pass
+        """Take the next finished file into the ring. Returns False if there is none."""
+        settled = self.ring.settle()
+        if settled is None:
+            return False
+        if settled.fault:
+            self._refuse()
+        else:
+            self.errors &= ~enums.DEVICE_STATUS_ERRORS_STORAGE_FAULT
+        file = settled.file
+        if file is not None:
+            self.open_clips.add_file(file)
+            if not self.index.holds(file.file_id):
+                self._journal.append(file.line(file.is_picture))
+            while self.ring.drop_unneeded(self._now):
+                pass
+        return True
 
     def _check(self):
         self.usage.forget_removed()
