@@ -223,8 +223,16 @@ class ConsolePage:
 
     def wait(self, condition, seconds: float = TIMEOUT_S) -> None:
         """Wait until `condition()` is true. A failure shows the text of the page and the log of the browser."""
+        from selenium.common.exceptions import StaleElementReferenceException
+
+        def holds() -> bool:
+            try:
+                return bool(condition())
+            except StaleElementReferenceException:  # the page has replaced the element while it was read
+                return False
+
         deadline = time.monotonic() + seconds
-        while not condition():
+        while not holds():
             assert time.monotonic() < deadline, self.text("body") + str(self.browser.get_log("browser"))
             time.sleep(_PAGE_POLL_S)
 
