@@ -11,7 +11,6 @@ import copy
 import random
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -23,7 +22,7 @@ import update_harness as uh  # noqa: E402
 from agent.update.boot_journal import SECTOR_BYTES  # noqa: E402
 from hal.posix.update_area import FileFlash  # noqa: E402
 
-from tests.simulation.update_cuts import PROBLEMS, Phase, phases  # noqa: E402
+from tests.simulation.update_cuts import PROBLEMS, CutCounts, Phase, phases  # noqa: E402
 from tests.support.lossy_folder import OUTCOMES, LossyFolder, PowerCutError  # noqa: E402
 
 FREE_RECORDS = range(0, 9, 2)
@@ -42,18 +41,8 @@ class CameraFlash(FileFlash):
         return contents
 
 
-class FileCuts:
-    """Counts cuts, their recoveries and what these have broken."""
-
-    def __init__(self, every: int) -> None:
-        self._every = every
-        self._number = 0
-        self.counts: Counter[str] = Counter()
-        self.examples: list[str] = []
-
-    @property
-    def problems(self) -> int:
-        return sum(self.counts[name] for name in (*PROBLEMS, "unfinished"))
+class FileCuts(CutCounts):
+    """Cuts and kills on a folder that loses what was not synced."""
 
     def run_phase(self, phase: Phase, folder: LossyFolder, oracle: uh.Oracle, nearly_full: bool) -> uh.UpdateDevice:
         """Run a phase without a cut, then with a cut at each of its operations; return the device of the first run."""
@@ -109,20 +98,6 @@ class FileCuts:
         finally:
             folder.left = None
             self._record(device, context)
-
-    def _finish(self, phase: Phase, device: uh.UpdateDevice, context: str) -> None:
-        """Run to the end without another cut."""
-        if not phase.run(device):
-            self.counts["unfinished"] += 1
-            self.examples.append(f"{context}: the update does not end as intended")
-        self._record(device, context)
-
-    def _record(self, device: uh.UpdateDevice, context: str) -> None:
-        for name in PROBLEMS:
-            problems = getattr(device.oracle, name)
-            self.counts[name] += len(problems)
-            self.examples += [f"{context}: {text}" for text in problems]
-            problems.clear()
 
 
 def run(every: int, stop_early: bool = False) -> FileCuts:

@@ -75,7 +75,7 @@ def phases(make: type[uh.Image] = uh.Image) -> list[Phase]:
     ]
 
 
-class Cuts:
+class CutCounts:
     """Counts cuts, their recoveries and what these have broken."""
 
     def __init__(self, every: int) -> None:
@@ -87,6 +87,27 @@ class Cuts:
     @property
     def problems(self) -> int:
         return sum(self.counts[name] for name in (*PROBLEMS, "unfinished", "unreported"))
+
+    def _finish(self, phase: Phase, device: uh.UpdateDevice, context: str) -> None:
+        """Run to the end without another cut."""
+        if not phase.run(device):
+            self.counts["unfinished"] += 1
+            self.examples.append(f"{context}: the update does not end as intended")
+        if isinstance(device, ah.AirUpdateDevice) and not phase.is_reported(device):
+            self.counts["unreported"] += 1
+            self.examples.append(f"{context}: the end is not reported, but {device.air.statuses}")
+        self._record(device, context)
+
+    def _record(self, device: uh.UpdateDevice, context: str) -> None:
+        for name in PROBLEMS:
+            problems = getattr(device.oracle, name)
+            self.counts[name] += len(problems)
+            self.examples += [f"{context}: {text}" for text in problems]
+            problems.clear()
+
+
+class Cuts(CutCounts):
+    """Cuts on a NOR flash, and while files are written."""
 
     def run_phase(self, phase: Phase, before: uh.UpdateDevice, room: int | None) -> uh.UpdateDevice:
         """Run a phase without a cut, then with a cut at each of its operations; return the device of the first run."""
@@ -148,23 +169,6 @@ class Cuts:
         finally:
             device.flash.left = None
             self._record(device, context)
-
-    def _finish(self, phase: Phase, device: uh.UpdateDevice, context: str) -> None:
-        """Run to the end without another cut."""
-        if not phase.run(device):
-            self.counts["unfinished"] += 1
-            self.examples.append(f"{context}: the update does not end as intended")
-        if isinstance(device, ah.AirUpdateDevice) and not phase.is_reported(device):
-            self.counts["unreported"] += 1
-            self.examples.append(f"{context}: the end is not reported, but {device.air.statuses}")
-        self._record(device, context)
-
-    def _record(self, device: uh.UpdateDevice, context: str) -> None:
-        for name in PROBLEMS:
-            problems = getattr(device.oracle, name)
-            self.counts[name] += len(problems)
-            self.examples += [f"{context}: {text}" for text in problems]
-            problems.clear()
 
 
 def run(every: int, stop_early: bool = False) -> Cuts:
