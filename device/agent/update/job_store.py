@@ -91,7 +91,7 @@ class JobStore:
     """The job and its image file. A power cut leaves the old or the new job, and a beginning of the image file.
 
     Args:
-        files: hal Files of a folder of its own.
+        files: hal Files of a folder that nothing else uses.
 
     Attributes:
         received: Bytes of the image file that are there.

@@ -134,7 +134,7 @@ class FileFlash:
 def lock(folder, name, limit_s=None):
     """Wait until no other process holds a lock; return the file that holds it until it is closed or the process ends.
 
-    Without a limit of its own the wait is for a service: its manager ends one that does not get ready.
+    Without a limit it waits as a service may: its manager ends one that does not get ready.
 
     Raises:
         BlockingIOError: `limit_s` is over.

@@ -40,7 +40,7 @@ class BatchRows:
         """
         unit = identity.unique_id
         if not unit:
-            raise RefusedError(f"{port}: the device has no unique id, so that it cannot be told from others")
+            raise RefusedError(f"{port}: the device has no unique id, so that it cannot be distinguished from others")
         if self._ports.setdefault(unit, port) != port:
             raise RefusedError(f"{port}: {self._ports[unit]} has the unique id {unit}, too; disconnect one of them")
         device = self._find(port, unit, identity.device, free)

@@ -97,7 +97,7 @@ class DeviceFlow:
         return self._enter(State.IDENTIFYING)
 
     def identified(self, identity: Identity) -> Effect:
-        """The device has told its identity, in IDENTIFYING or CONFIRMING."""
+        """The device has reported its identity, in IDENTIFYING or CONFIRMING."""
         if self.identity is not None and identity.unique_id != self.identity.unique_id:
             return self.refused(
                 f"another device answers: {identity.unique_id or 'one without an id'}, not {self.identity.unique_id}; "

@@ -109,7 +109,7 @@ class FlasherServer(ThreadingHTTPServer):
             yield thread
 
     def process_request(self, request: object, client_address: object) -> None:
-        """Serve a connection in a thread of its own; connections above the limit wait for a free one."""
+        """Serve a connection in a separate thread; connections above the limit wait for a free one."""
         self._free.acquire()
         try:
             super().process_request(request, client_address)  # type: ignore[arg-type]

@@ -1,5 +1,5 @@
 // Compressor of raw deflate (RFC 1951) with a window of 4 KB. CompressionStream of browsers cannot flush, and has a window
-// of 32 KB, which boards lack the memory for. A part becomes one block with codes of its own, or is stored.
+// of 32 KB, which boards lack the memory for. A part becomes one block with dynamic Huffman codes, or is stored.
 import { concat } from "./bytes.js";
 
 const WINDOW_BYTES = 4096;

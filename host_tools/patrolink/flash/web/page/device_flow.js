@@ -33,7 +33,7 @@ export class DeviceFlow {
     this.#enter(next === "flashed" && this.plan.isUnchanged ? "unchanged" : next);
   }
 
-  /** The device has told its identity. Throws RefusedError if it is not the one that was planned for. */
+  /** The device has reported its identity. Throws RefusedError if it is not the one that was planned for. */
   identified(device) {
     if (this.device && device.uniqueId !== this.device.uniqueId) {
       throw new RefusedError(`Another device answers: ${device.uniqueId || "one without an id"}, not ${this.device.uniqueId}; `
