@@ -71,6 +71,16 @@ def test_a_failed_test_runs_until_it_passes(run):
     assert run("good") == (0, 1, 0)
 
 
+def test_an_imported_file_of_the_tests_is_an_input_and_another_is_not():
+    """A package of the tests is named by module: a change of one helper runs only the tests that import it."""
+    files = [
+        str(path.relative_to(ROOT / "tests"))
+        for path in unchanged_inputs.files_of(ROOT / "tests" / "simulation" / "test_update_cuts.py")
+    ]
+    assert {"conftest.py", "simulation/conftest.py", "simulation/update_cuts.py", "unit/nor_flash.py"} <= set(files)
+    assert "support/flasher_picture.py" not in files
+
+
 def inputs_of(tree: ast.AST) -> list[str]:
     """Return the inputs that a module names as constants in its markers; the first folder of each."""
     calls = [

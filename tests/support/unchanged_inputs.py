@@ -1,8 +1,8 @@
 """Pytest plugin: skip tests whose inputs are unchanged since their last pass.
 
 The marker `unchanged_inputs(path, ..., programs=(name, ...))` names what the result of a slow test depends on: files
-and folders of the checkout, and installed programs. The test's module, its conftest.py, tests/support, the locked
-requirements and the Python version always count. When the test passes, the digest of its inputs is stored in
+and folders of the checkout, and installed programs. The test's module, its conftest.py, the files of tests/ that these
+import, the locked requirements and the Python version always count. When the test passes, the digest of its inputs is stored in
 build/unchanged; while the digest stays the same, the test is skipped. With PATROLINK_TEST_ALL in the environment, as in
 `.ci/run`, every test runs.
 """
@@ -16,11 +16,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.import_graph import imported_names
 from tests.support.paths import ROOT
 
 REASON = "inputs unchanged since the last pass; PATROLINK_TEST_ALL=1 runs it"
 VARIABLE = "PATROLINK_TEST_ALL"
-ALWAYS = ("requirements", "pyproject.toml", "tests/support")
+ALWAYS = ("requirements", "pyproject.toml", "tests/support/unchanged_inputs.py")
 _STAMPS = ROOT / "build" / "unchanged"
 _DIGEST = pytest.StashKey[str]()
 _PASSED = pytest.StashKey[bool]()
@@ -44,6 +45,29 @@ def digest_of(path: str) -> str:
 
 
 @functools.cache
+def _imported_files(file: Path) -> frozenset[Path]:
+    """Return the files of tests/ that a file of tests/ imports, at module level or inside functions."""
+    folders = (ROOT, ROOT / "tests" / "unit", file.parent)  # the import paths of tests/conftest.py
+    names = [name.replace(".", "/") for name in imported_names(file)]
+    found = (folder / f"{name}.py" for name in names for folder in folders)
+    return frozenset(path for path in found if path.is_relative_to(ROOT / "tests") and path.is_file())
+
+
+def files_of(module: Path) -> list[Path]:
+    """Return the files of tests/ that a test depends on: its module, each conftest.py, and what these import."""
+    folders = [folder for folder in module.parents if folder.is_relative_to(ROOT)]
+    waiting = [path for path in (module, *(folder / "conftest.py" for folder in folders)) if path.exists()]
+    files: set[Path] = set()
+    while waiting:
+        file = waiting.pop()
+        if file not in files:
+            files.add(file)
+            waiting += _imported_files(file)
+    scripts = (ROOT / "tests" / "support").glob("*.js")  # read by name, by modules that may be among the files
+    return sorted(files.union(scripts))
+
+
+@functools.cache
 def _identity_of(program: str) -> str:
     """Return path, size and time of change of an installed program."""
     path = shutil.which(program)
@@ -55,9 +79,8 @@ def _identity_of(program: str) -> str:
 
 def digest(module: Path, inputs, programs=()) -> str:
     """Return the digest of the inputs of a test in a module."""
-    folders = [folder for folder in module.parents if folder.is_relative_to(ROOT)]
-    own = [path for path in (module, *(folder / "conftest.py" for folder in folders)) if path.exists()]
-    parts = [f"{path} {digest_of(path)}" for path in (*ALWAYS, *(str(path.relative_to(ROOT)) for path in own), *inputs)]
+    own = [str(path.relative_to(ROOT)) for path in files_of(module)]
+    parts = [f"{path} {digest_of(path)}" for path in (*ALWAYS, *own, *inputs)]
     parts += [_identity_of(program) for program in programs]
     return hashlib.sha256("\n".join([sys.version, *parts]).encode()).hexdigest()
 
