@@ -2,9 +2,9 @@
 
 The marker `unchanged_inputs(path, ..., programs=(name, ...))` names what the result of a slow test depends on: files
 and folders of the checkout, and installed programs. The test's module, its conftest.py, the files of tests/ that these
-import, the locked requirements and the Python version always count. When the test passes, the digest of its inputs is stored in
-build/unchanged; while the digest stays the same, the test is skipped. With PATROLINK_TEST_ALL in the environment, as in
-`.ci/run`, every test runs.
+import, the locked requirements and the Python version always count. When the test passes, the digest of its inputs is
+stored in build/unchanged; while the digest stays the same, the test is skipped. With PATROLINK_TEST_ALL in the
+environment, as in `.ci/run`, every test runs.
 """
 
 import functools
