@@ -249,6 +249,7 @@ lock: .venv/bin/python
 
 generate: .venv/ready
 	@$(BIN)/python protocol/generate.py
+	@$(BIN)/python -m patrolink.conformance.suite
 
 clean:
 	rm -rf build .venv *.egg-info

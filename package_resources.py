@@ -17,6 +17,7 @@ _RESOURCES = (
     "protocol/generated",
     "protocol/inline_constants.py",
     "protocol/patrolink_protocol",
+    "protocol/schema.toml",
     "protocol/vectors",
 )
 

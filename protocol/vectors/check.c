@@ -4,6 +4,7 @@
  *                                       "again" is the decoded message, encoded again
  *   R key id direction epoch            creates a receiver for the following steps; key - : unknown
  *   S frame                             {"step": "accepted" | "repeated" | reason}
+ *   V                                   {"protocol", "codec", "rice"}
  *
  * key and frame are hexadecimal; - is an empty frame.
  *   cc -std=c99 -o check check.c
@@ -150,6 +151,8 @@ int main(void)
             size_t n = unhex(data_text, data, sizeof data);
             int result = known ? pl_receive(&receiver, data, n, &frame) : PL_REJECT_KEY;
             printf("{\"step\": \"%s\"}\n", result == PL_OK ? "accepted" : result == PL_REPEATED ? "repeated" : reasons[result]);
+        } else if (strcmp(line, "V\n") == 0) {
+            printf("{\"protocol\": \"1.0\", \"codec\": \"patrolink.c\", \"rice\": true}\n");
         } else {
             fprintf(stderr, "not a request: %s", line);
             return 2;

@@ -1,0 +1,1 @@
+"""Reports: the JSON document is the source; HTML, JUnit and the terminal's summary derive from it."""

@@ -1,0 +1,188 @@
+"""Runs cases on a testee and records the evidence; the verdict is computed from the evidence alone."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from patrolink.conformance.case import (
+    CRASH,
+    FLOOD,
+    START,
+    Case,
+    Context,
+    DeviceUnderTest,
+    Judgement,
+    Verdict,
+    judge,
+    run_script,
+)
+from patrolink.conformance.evidence import Answer, Evidence, Exchange, Fault, Step, shortened
+from patrolink.conformance.testee.null_testee import LoadMeter
+from patrolink.conformance.testee.testee import StepUnavailableError, Testee, TesteeFaultError
+
+STEPS_MAX = 10_000
+EVIDENCE_MAX_BYTES = 8 << 20  # of one case
+COUNTERS_PER_CASE = 1000
+_START_FAILURES_MAX = 3  # in a row; what comes after them is skipped
+
+
+class Result(NamedTuple):
+    """A case that was dealt with.
+
+    Attributes:
+        case: The case.
+        judgement: Verdict and reason.
+        evidence: What was observed; None if the case was not run.
+        counter: First downlink counter of the case; 0 in the codec tier.
+        duration_ms: How long it took.
+    """
+
+    case: Case
+    judgement: Judgement
+    evidence: Evidence | None
+    counter: int
+    duration_ms: int
+
+
+class Runner:
+    """Runs cases, one after the other.
+
+    Args:
+        testee: The testee.
+        seed: Seed of the run.
+        monotonic_ms: Clock for durations and the limit.
+        limit_ms: Longest time of the run; cases that do not begin within it are skipped.
+        not_applicable: Returns the claim that makes a case not applicable, or "".
+        device: The device of the device tier, with the first downlink counter of the run.
+        new_load_meter: Starts a null testee for a case that measures time.
+    """
+
+    def __init__(
+        self,
+        testee: Testee,
+        seed: int,
+        monotonic_ms: Callable[[], int],
+        limit_ms: int,
+        not_applicable: Callable[[Case], str] = lambda case: "",
+        device: DeviceUnderTest | None = None,
+        new_load_meter: Callable[[], LoadMeter] = LoadMeter,
+    ) -> None:
+        self._testee = testee
+        self._seed = seed
+        self._monotonic_ms = monotonic_ms
+        self._limit_ms = limit_ms
+        self._not_applicable = not_applicable
+        self._device = device
+        self._new_load_meter = new_load_meter
+        self._running = False
+        self._start_failures = 0
+
+    def run(self, cases: Iterable[Case]) -> Iterator[Result]:
+        """Yield the result of each case. The testee is started for the first one and stopped after the last."""
+        begin_ms = self._monotonic_ms()
+        try:
+            for index, case in enumerate(cases):
+                late = self._monotonic_ms() - begin_ms > self._limit_ms
+                yield self._result(case, index, late)
+        finally:
+            self._stop()
+
+    def _result(self, case: Case, index: int, late: bool) -> Result:
+        claim = self._not_applicable(case)
+        if claim:
+            reason = f"the profile claims {claim} = no"
+            return Result(case, Judgement(Verdict.NOT_APPLICABLE, claim, reason), None, 0, 0)
+        if late:
+            return self._skipped(case, f"the run took more than {self._limit_ms / 1000:g} s")
+        if self._start_failures >= _START_FAILURES_MAX:
+            return self._skipped(case, "the testee could not be started again")
+        device = self._device
+        counter = 0
+        if device is not None:
+            counter = device.counter + index * COUNTERS_PER_CASE
+            device = device._replace(counter=counter)
+        context = Context(case, self._seed, device, virtual=self._testee.clock == "virtual")
+        begin_ms = self._monotonic_ms()
+        try:
+            evidence = self._gather(context)
+        except StepUnavailableError as e:
+            return self._skipped(case, str(e))
+        return Result(case, judge(context, evidence), evidence, counter, self._monotonic_ms() - begin_ms)
+
+    @staticmethod
+    def _skipped(case: Case, reason: str) -> Result:
+        return Result(case, Judgement(Verdict.SKIPPED, "", reason), None, 0, 0)
+
+    def _gather(self, context: Context) -> Evidence:
+        """Run a case and return its evidence."""
+        recording = _Recording(self._testee)
+        fault = None
+        meter = self._new_load_meter() if context.case.timed and not context.virtual else None
+        try:
+            self._start()
+            self._testee.begin()
+            run_script(context, recording.perform)
+            self._testee.settle()
+        except TesteeFaultError as e:
+            fault = self._fault(e)
+        except StepUnavailableError:
+            self._stop()  # whatever state the case has left is not the next case's
+            raise
+        finally:
+            load_ms = meter.stop() if meter is not None else 0
+        return Evidence(tuple(recording.exchanges), fault, self._testee.clock, load_ms)
+
+    def _start(self) -> None:
+        if self._running:
+            return
+        try:
+            self._testee.start()
+        except TesteeFaultError:
+            self._start_failures += 1
+            raise
+        self._running = True
+        self._start_failures = 0
+
+    def _stop(self) -> None:
+        if self._running:
+            self._testee.stop()
+            self._running = False
+
+    def _fault(self, error: TesteeFaultError) -> Fault:
+        """Return the fault for the evidence and stop the testee, so that the next case finds a fresh one."""
+        if not self._running:
+            return Fault(START, error.detail)
+        ending = self._testee.stop()
+        self._running = False
+        lines = ending.stderr.strip().splitlines()
+        output_end = f"; it wrote: {shortened(lines[-1])}" if lines and error.cause == CRASH else ""
+        return Fault(error.cause, error.detail + output_end, ending.exit_code, ending.stderr)
+
+
+class _Recording:
+    """The exchanges of a case, within limits."""
+
+    def __init__(self, testee: Testee) -> None:
+        self._testee = testee
+        self._bytes = 0
+        self.exchanges: list[Exchange] = []
+
+    def perform(self, step: Step) -> Exchange:
+        """Perform a step and record what arrived."""
+        if len(self.exchanges) >= STEPS_MAX:
+            raise TesteeFaultError(FLOOD, f"more than {STEPS_MAX} steps")
+        at_ms = self._testee.now_ms()
+        try:
+            answers = self._testee.perform(step)
+        except TesteeFaultError as e:
+            self._add(step, at_ms, e.answers)
+            raise
+        exchange = self._add(step, at_ms, answers)
+        if self._bytes > EVIDENCE_MAX_BYTES:
+            raise TesteeFaultError(FLOOD, f"more than {EVIDENCE_MAX_BYTES} bytes in one case")
+        return exchange
+
+    def _add(self, step: Step, at_ms: int, answers: tuple[Answer, ...]) -> Exchange:
+        exchange = Exchange(step, at_ms, answers)
+        self._bytes += len(step.data) + sum(len(answer.text) for answer in answers)
+        self.exchanges.append(exchange)
+        return exchange

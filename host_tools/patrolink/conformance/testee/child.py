@@ -1,0 +1,181 @@
+"""A program on pipes: bounded buffers, a deadline for every wait, and the end of all its processes."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from patrolink.conformance.case import CLOSED_PIPE, CRASH, EARLY_END, FLOOD, HANG, START
+from patrolink.conformance.testee.testee import STDERR_MAX_CHARS, Ending, TesteeFaultError
+
+OUTPUT_MAX_BYTES = 1 << 20
+_CHUNK_BYTES = 65_536
+_EXIT_WAIT_S = 1.0
+_Result = TypeVar("_Result")
+
+
+class Child:
+    """A child process. Threads move data, so that neither side can block the kit.
+
+    Args:
+        command: Program and arguments.
+
+    Raises:
+        TesteeFaultError: It cannot be started.
+    """
+
+    def __init__(self, command: list[str]) -> None:
+        try:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
+                start_new_session=True,
+            )  # fmt: skip
+        except (OSError, ValueError) as e:
+            reason = getattr(e, "strerror", None) or str(e)
+            raise TesteeFaultError(START, f"{command[0]}: {reason}; name a program that can be run") from None
+        self._condition = threading.Condition()
+        self._output = bytearray()
+        self._errors = bytearray()
+        self._input = bytearray()
+        self._closed = False  # standard output has ended
+        self._refused = False  # standard input takes nothing any more
+        self._stopping = False
+        for target in (self._read_output, self._read_errors, self._write_input):
+            threading.Thread(target=target, daemon=True).start()
+
+    def _read_output(self) -> None:
+        stream = self._process.stdout
+        assert stream is not None
+        with stream:
+            while data := _read(stream.fileno()):
+                with self._condition:
+                    self._output += data
+                    self._condition.notify_all()
+                    # A program that floods is not read any further; its pipe fills up, and our memory does not.
+                    self._condition.wait_for(lambda: self._stopping or len(self._output) <= OUTPUT_MAX_BYTES)
+        with self._condition:
+            self._closed = True
+            self._condition.notify_all()
+
+    def _read_errors(self) -> None:
+        stream = self._process.stderr
+        assert stream is not None
+        with stream:
+            while data := _read(stream.fileno()):
+                with self._condition:
+                    self._errors += data
+                    del self._errors[:-STDERR_MAX_CHARS]
+
+    def _write_input(self) -> None:
+        stream = self._process.stdin
+        assert stream is not None
+        with contextlib.suppress(OSError, ValueError), stream:
+            while data := self._next_input():
+                written = os.write(stream.fileno(), data)
+                with self._condition:
+                    del self._input[:written]
+        with self._condition:
+            self._refused = True
+
+    def _next_input(self) -> bytes:
+        """Wait for input; empty when the program is being stopped."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._input or self._stopping)
+            return b"" if self._stopping else bytes(self._input[:_CHUNK_BYTES])
+
+    def write(self, data: bytes) -> None:
+        """Queue data for the program's standard input.
+
+        Raises:
+            TesteeFaultError: The program reads nothing: too much is queued.
+        """
+        with self._condition:
+            if len(self._input) > OUTPUT_MAX_BYTES:
+                raise TesteeFaultError(HANG, "the program does not read its standard input")
+            self._input += data
+            self._condition.notify_all()
+
+    def read(self, take: Callable[[bytearray], _Result | None], timeout_s: float) -> _Result:
+        """Wait for output.
+
+        Args:
+            take: Removes and returns a whole unit from the front of the buffer; None while it is incomplete.
+            timeout_s: Longest time to wait.
+
+        Raises:
+            TesteeFaultError: Nothing complete came in time, the program has ended, or it floods.
+        """
+        deadline = time.monotonic() + timeout_s
+        with self._condition:
+            while True:
+                result = take(self._output)
+                self._condition.notify_all()  # room for the reader
+                if result is not None:
+                    return result
+                if len(self._output) > OUTPUT_MAX_BYTES:
+                    raise TesteeFaultError(FLOOD, f"over {OUTPUT_MAX_BYTES} bytes without the end of an answer")
+                if self._closed:
+                    break
+                left_s = deadline - time.monotonic()
+                if left_s <= 0 and self._refused:
+                    raise TesteeFaultError(CLOSED_PIPE, "the program closed its standard input and goes on running")
+                if left_s <= 0:
+                    raise TesteeFaultError(HANG, self._describe_wait(timeout_s))
+                self._condition.wait(left_s)
+        raise self._ended()
+
+    def _describe_wait(self, timeout_s: float) -> str:
+        part = f"; {len(self._output)} bytes of an answer that does not end" if self._output else ""
+        unread = "; it does not read its standard input" if self._input else ""
+        return f"no answer within {timeout_s:g} s{part}{unread}"
+
+    def _ended(self) -> TesteeFaultError:
+        """Return the fault of a program whose standard output has ended."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_EXIT_WAIT_S)
+        code = self._process.poll()
+        if code is None:
+            return TesteeFaultError(CLOSED_PIPE, "the program closed its standard output and goes on running")
+        if code == 0:
+            return TesteeFaultError(EARLY_END, "the program ended with exit code 0 before it answered")
+        name = _signal_name(-code) if code < 0 else ""
+        return TesteeFaultError(CRASH, f"ended by {name}" if name else f"ended with exit code {code}")
+
+    def has_output(self) -> bool:
+        """Return whether there is output that nobody has read."""
+        with self._condition:
+            return bool(self._output)
+
+    def stop(self) -> Ending:
+        """End the program and all processes that it has started; return how it had ended before, if it had."""
+        code = self._process.poll()
+        with self._condition:
+            self._stopping = True
+            self._condition.notify_all()
+        if hasattr(os, "killpg"):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        else:
+            self._process.kill()
+        self._process.wait()
+        with self._condition:
+            text = bytes(self._errors).decode(errors="backslashreplace")[-STDERR_MAX_CHARS:]
+        return Ending(code, text)
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, _CHUNK_BYTES)
+    except (OSError, ValueError):
+        return b""
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

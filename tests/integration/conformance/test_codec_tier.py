@@ -1,0 +1,129 @@
+"""`patrolink validate` on codecs: the C codec, hostile programs, and what is no program."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+from patrolink.cli import main
+from patrolink.conformance import suite
+from patrolink.conformance.case import CODEC, Judgement, Verdict
+from patrolink.conformance.runner import Runner
+from patrolink.conformance.testee.codec_pipe import CodecPipe
+from patrolink.core import clock
+
+from tests.support import hostile_codec
+from tests.support.json_lines import records, summary
+from tests.support.paths import ROOT
+
+HOSTILE = [sys.executable, str(ROOT / "tests" / "support" / "hostile_codec.py")]
+TIMEOUT_S = 1.0
+VECTORS = ("frame-plain", "frame-top-counter", "hello-low")
+
+
+@pytest.fixture(scope="module")
+def c_codec(tmp_path_factory):
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        pytest.skip("no C compiler (apt-get install gcc)")
+    program = tmp_path_factory.mktemp("c") / "check"
+    subprocess.run([compiler, "-std=c99", "-O1", "-o", program, ROOT / "protocol/vectors/check.c"], check=True)
+    return program
+
+
+def vector_cases():
+    by_vector = {case.vector: case for case in suite.load() if case.vector}
+    return [by_vector[name] for name in VECTORS]
+
+
+def run_hostile(mode: str, vector: str = VECTORS[1], timeout_s: float = TIMEOUT_S) -> list[Judgement]:
+    """Run three cases on a codec that misbehaves at the second one."""
+    (case,) = (case for case in vector_cases() if case.vector == vector)
+    (step,) = case.steps(None)
+    testee = CodecPipe([*HOSTILE, mode, step.data], clock.monotonic_ms, timeout_s)
+    return [result.judgement for result in Runner(testee, 1, clock.monotonic_ms, 60_000).run(vector_cases())]
+
+
+def test_c_codec_passes_every_case(c_codec, capsys):
+    assert main(["validate", f"exec:{c_codec}", "--json"]) == 0
+    out = capsys.readouterr().out
+    rows = records(out, "case_result")
+    assert {row["case_verdict"] for row in rows} == {"pass"}
+    assert summary(out)["cases"] == len(rows) == len([case for case in suite.load() if case.tier == CODEC])
+
+
+@pytest.mark.parametrize(
+    ("mode", "cause", "text"),
+    [
+        ("hang", "hang", "no answer within 1 s"),
+        ("crash", "crash", "ended by SIGSEGV"),
+        ("exit_3", "crash", "exit code 3; it wrote: assertion failed: counter"),
+        ("exit_0", "early_end", "ended with exit code 0"),
+        ("half", "hang", "10 bytes of an answer that does not end"),
+        ("half_exit", "early_end", "ended"),
+        ("bad_json", "bad_json", "not JSON"),
+        ("no_object", "bad_json", "not an object"),
+        ("nan", "bad_json", "NaN is not JSON"),
+        ("twice_in_object", "bad_json", "a name twice"),
+        ("deep", "bad_json", "not JSON"),
+        ("not_utf8", "bad_json", "not JSON"),
+        ("long_number", "bad_json", "not JSON"),
+        ("surrogate", "wrong_answer", "ud800"),
+        ("empty", "bad_json", "not JSON"),
+        ("megabyte", "flood", "an answer of more than 65536 bytes"),
+        ("flood", "flood", "in the place of the answer to V"),
+        ("flood_without_lines", "flood", "an answer of more than"),
+        ("two_answers", "flood", "in the place of the answer to V"),
+        ("closed_output", "closed_pipe", "closed its standard output"),
+        ("closed_input", "hang", "no answer within"),
+        ("all_closed", "closed_pipe", "closed its standard output"),
+        ("child", "hang", "no answer"),
+        ("wrong", "wrong_answer", 'got {"reject":"type"}'),
+    ],
+)
+def test_hostile_codec_fails_one_case_with_its_cause(mode, cause, text):
+    before, bad, after = run_hostile(mode)
+    assert (bad.verdict, bad.cause) == (Verdict.FAIL, cause) and text in bad.reason, bad
+    assert before.verdict is after.verdict is Verdict.PASS, (before, after)
+
+
+@pytest.mark.parametrize("mode", ["pieces", "errors"])
+def test_slow_or_talkative_codec_passes(mode):
+    assert {judgement.verdict for judgement in run_hostile(mode, timeout_s=30)} == {Verdict.PASS}
+
+
+def test_hostile_codec_knows_the_requests_of_the_kit():
+    known = hostile_codec.answers()
+    steps = [case.steps(None) for case in suite.load() if case.vector]
+    requests = [step.data for script in steps for step in script if step.data.startswith("F ")]
+    assert set(requests) == set(known)
+
+
+@pytest.mark.parametrize(
+    ("target", "text"),
+    [
+        ("exec:/nothing/here", "No such file"),
+        ("exec:true", "no answer to the request V (early_end"),
+        ("exec:sh -c 'echo no >&2; exit 4'", "it wrote: no"),
+        ("exec:echo hello", "not JSON"),
+    ],
+)
+def test_what_cannot_be_started_is_exit_code_2(target, text, capsys):
+    assert main(["validate", target]) == 2
+    assert text in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("target", ["exec:", "./check", "tcp:x"])
+def test_what_is_no_target_is_exit_code_2(target, capsys):
+    assert main(["validate", target]) == 2
+    assert "write exec:PROGRAM" in capsys.readouterr().err
+
+
+def test_run_ends_at_its_limit():
+    results = list(
+        Runner(CodecPipe([*HOSTILE, "hang", "F "], clock.monotonic_ms, 0.2), 1, clock.monotonic_ms, 500).run(
+            suite.load()
+        )
+    )
+    verdicts = {result.judgement.verdict for result in results}
+    assert verdicts == {Verdict.FAIL, Verdict.SKIPPED} and len(results) == len(suite.load())

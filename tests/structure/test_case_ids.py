@@ -1,0 +1,46 @@
+"""Ids of conformance cases are never reused: the list is only appended to."""
+
+import hashlib
+import subprocess
+
+from patrolink.conformance import suite
+
+from tests.support.paths import ROOT
+
+NAME = "host_tools/patrolink/conformance/case_ids.txt"
+
+
+def test_every_case_has_an_id_in_the_list():
+    missing = [case.vector or case.title for case in suite._module_cases() if case.id not in suite.listed_ids()]
+    assert missing == [], "run `make generate`"
+
+
+def test_ids_and_subjects_are_unique():
+    lines = suite.IDS_PATH.read_text(encoding="utf-8").splitlines()
+    assert len(lines) == len(suite.listed_ids()) == len(suite.ids_by_subject())
+    assert [line for line in lines if not suite.CASE_ID.fullmatch(line.partition(" ")[0])] == []
+
+
+def test_cases_are_what_the_list_says():
+    """An id belongs to one subject; its requirement is the case's first one."""
+    ids = [case.id for case in suite.all_cases()]
+    assert len(ids) == len(set(ids))
+    for case in suite.all_cases():
+        assert suite.listed_ids()[case.id] == (case.vector or case.title)
+
+
+def test_lines_of_released_suites_have_not_changed():
+    lines = suite.IDS_PATH.read_text(encoding="utf-8").splitlines(keepends=True)
+    for version in suite.versions():
+        if version.cases:
+            text = "".join(lines[: version.cases])
+            assert hashlib.sha256(text.encode()).hexdigest() == version.sha256, version.name
+
+
+def test_no_line_was_removed_since_the_last_commits():
+    command = ["git", "-C", str(ROOT), "log", "--format=%H", "-n", "20", "--", NAME]
+    commits = subprocess.run(command, capture_output=True, text=True)
+    current = set(suite.IDS_PATH.read_text(encoding="utf-8").splitlines())
+    for commit in commits.stdout.split():
+        shown = subprocess.run(["git", "-C", str(ROOT), "show", f"{commit}:{NAME}"], capture_output=True, text=True)
+        assert set(shown.stdout.splitlines()) - current == set(), commit
