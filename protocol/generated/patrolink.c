@@ -6,7 +6,6 @@
 #ifdef PATROLINK_NAMES
 #define NAMED(name) , name
 #define PL_REASONS "length", "version", "type", "tag", "key", "replay", "range", "critical"
-#define PL_ROW_NAMES "lat", "lon", "state", "alt", "speed", "course", "hacc", "sats", "battery"
 #else
 #define NAMED(name)
 #endif
@@ -14,11 +13,14 @@
 enum { PL_U8, PL_I8, PL_U16, PL_I16, PL_U32, PL_I32, PL_U64, PL_I64, PL_STR, PL_BYTES };
 
 typedef struct {
+    uint64_t low, high, unknown; /* str and bytes: minimum and maximum length; signed kinds: sign-extended */
+    uint8_t has_unknown;
+} limit_rule;
+
+typedef struct {
     uint16_t offset;
     uint8_t kind, size; /* str and bytes: size of the length */
-    uint64_t low, high; /* str and bytes: minimum and maximum length; signed kinds: sign-extended */
-    uint8_t has_unknown;
-    uint64_t unknown;
+    uint8_t limit;      /* index in limits, which fields share to save space */
 #ifdef PATROLINK_NAMES
     const char *name;
 #endif
@@ -40,255 +42,297 @@ typedef struct {
     int16_t modulus;
 } column_rule;
 
+static const limit_rule limits[] = {
+    {0, UINT64_C(4294967295), 0, 0},
+    {0, 255, 0, 0},
+    {0, 65535, 0, 0},
+    {1, 255, 0, 0},
+    {0, 24, 0, 0},
+    {0, 40, 0, 0},
+    {8, 8, 0, 0},
+    {0, 3, 0, 0},
+    {0, 254, (uint64_t)(255), 1},
+    {0, 100, (uint64_t)(255), 1},
+    {0, 3, (uint64_t)(255), 1},
+    {(uint64_t)((-127)), 0, (uint64_t)((-128)), 1},
+    {(uint64_t)((-127)), 127, (uint64_t)((-128)), 1},
+    {0, 65534, (uint64_t)(65535), 1},
+    {0, 5, 0, 0},
+    {0, 6, 0, 0},
+    {1, UINT64_C(18446744073709551615), (uint64_t)(UINT64_C(0)), 1},
+    {(uint64_t)((-900000000)), 900000000, (uint64_t)((-2147483647 - 1)), 1},
+    {(uint64_t)((-1800000000)), 1800000000, (uint64_t)((-2147483647 - 1)), 1},
+    {0, 32, 0, 0},
+    {0, 1, 0, 0},
+    {0, UINT64_C(4294967294), (uint64_t)(4294967295u), 1},
+    {(uint64_t)((-2147483647)), 2147483647, (uint64_t)((-2147483647 - 1)), 1},
+    {0, 80, 0, 0},
+    {0, UINT64_C(18446744073709551615), 0, 0},
+    {0, 240, 0, 0},
+    {1, 6, 0, 0},
+    {0, 200, 0, 0},
+    {1, 65535, 0, 0},
+    {0, 33, 0, 0},
+    {0, 64, 0, 0},
+    {0, 120, 0, 0},
+    {257, 16777472, (uint64_t)(0), 1},
+    {0, 268435455, 0, 0},
+    {0, 31, 0, 0},
+    {2147483648, UINT64_C(4294967295), 0, 0},
+    {0, 250, 0, 0},
+    {0, 16777471, 0, 0},
+    {1, 900, 0, 0},
+};
+
 static const field_rule hello_fields[] = {
-    {offsetof(pl_message, as.hello.boot), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("boot")},
-    {offsetof(pl_message, as.hello.schema_hash), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("schema_hash")},
-    {offsetof(pl_message, as.hello.minor), PL_U8, 1, 0, 255, 0, 0 NAMED("minor")},
-    {offsetof(pl_message, as.hello.profiles), PL_U16, 2, 0, 65535, 0, 0 NAMED("profiles")},
-    {offsetof(pl_message, as.hello.heap_kb), PL_U16, 2, 0, 65535, 0, 0 NAMED("heap_kb")},
-    {offsetof(pl_message, as.hello.date_floor), PL_U16, 2, 0, 65535, 0, 0 NAMED("date_floor")},
-    {offsetof(pl_message, as.hello.batch_fixes), PL_U8, 1, 1, 255, 0, 0 NAMED("batch_fixes")},
-    {offsetof(pl_message, as.hello.board), PL_STR, 1, 0, 24, 0, 0 NAMED("board")},
-    {offsetof(pl_message, as.hello.firmware), PL_STR, 1, 0, 24, 0, 0 NAMED("firmware")},
-    {offsetof(pl_message, as.hello.runtime), PL_STR, 1, 0, 40, 0, 0 NAMED("runtime")},
-    {offsetof(pl_message, as.hello.content), PL_BYTES, 1, 8, 8, 0, 0 NAMED("content")},
-    {offsetof(pl_message, as.hello.rollback_floor), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("rollback_floor")},
-    {offsetof(pl_message, as.hello.platform), PL_U16, 2, 0, 65535, 0, 0 NAMED("platform")},
+    {offsetof(pl_message, as.hello.boot), PL_U32, 4, 0 NAMED("boot")},
+    {offsetof(pl_message, as.hello.schema_hash), PL_U32, 4, 0 NAMED("schema_hash")},
+    {offsetof(pl_message, as.hello.minor), PL_U8, 1, 1 NAMED("minor")},
+    {offsetof(pl_message, as.hello.profiles), PL_U16, 2, 2 NAMED("profiles")},
+    {offsetof(pl_message, as.hello.heap_kb), PL_U16, 2, 2 NAMED("heap_kb")},
+    {offsetof(pl_message, as.hello.date_floor), PL_U16, 2, 2 NAMED("date_floor")},
+    {offsetof(pl_message, as.hello.batch_fixes), PL_U8, 1, 3 NAMED("batch_fixes")},
+    {offsetof(pl_message, as.hello.board), PL_STR, 1, 4 NAMED("board")},
+    {offsetof(pl_message, as.hello.firmware), PL_STR, 1, 4 NAMED("firmware")},
+    {offsetof(pl_message, as.hello.runtime), PL_STR, 1, 5 NAMED("runtime")},
+    {offsetof(pl_message, as.hello.content), PL_BYTES, 1, 6 NAMED("content")},
+    {offsetof(pl_message, as.hello.rollback_floor), PL_U32, 4, 0 NAMED("rollback_floor")},
+    {offsetof(pl_message, as.hello.platform), PL_U16, 2, 2 NAMED("platform")},
 };
 
 static const field_rule device_status_fields[] = {
-    {offsetof(pl_message, as.device_status.uptime_s), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("uptime_s")},
-    {offsetof(pl_message, as.device_status.gps_mode), PL_U8, 1, 0, 3, 0, 0 NAMED("gps_mode")},
-    {offsetof(pl_message, as.device_status.gps_sats), PL_U8, 1, 0, 254, 1, (uint64_t)(255) NAMED("gps_sats")},
-    {offsetof(pl_message, as.device_status.battery_pct), PL_U8, 1, 0, 100, 1, (uint64_t)(255) NAMED("battery_pct")},
-    {offsetof(pl_message, as.device_status.charge), PL_U8, 1, 0, 3, 1, (uint64_t)(255) NAMED("charge")},
-    {offsetof(pl_message, as.device_status.signal_dbm), PL_I8, 1, (uint64_t)(-127), 0, 1, (uint64_t)(-128) NAMED("signal_dbm")},
-    {offsetof(pl_message, as.device_status.temperature_c), PL_I8, 1, (uint64_t)(-127), 127, 1, (uint64_t)(-128) NAMED("temperature_c")},
-    {offsetof(pl_message, as.device_status.storage_free_pct), PL_U8, 1, 0, 100, 1, (uint64_t)(255) NAMED("storage_free_pct")},
-    {offsetof(pl_message, as.device_status.errors), PL_U16, 2, 0, 65535, 0, 0 NAMED("errors")},
-    {offsetof(pl_message, as.device_status.heap_free_kb), PL_U16, 2, 0, 65534, 1, (uint64_t)(65535) NAMED("heap_free_kb")},
-    {offsetof(pl_message, as.device_status.queue_frames), PL_U16, 2, 0, 65535, 0, 0 NAMED("queue_frames")},
-    {offsetof(pl_message, as.device_status.dropped_frames), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("dropped_frames")},
-    {offsetof(pl_message, as.device_status.reconnects), PL_U16, 2, 0, 65535, 0, 0 NAMED("reconnects")},
-    {offsetof(pl_message, as.device_status.link), PL_U8, 1, 0, 5, 0, 0 NAMED("link")},
-    {offsetof(pl_message, as.device_status.rung), PL_U8, 1, 0, 6, 0, 0 NAMED("rung")},
-    {offsetof(pl_message, as.device_status.nmea_sentences), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("nmea_sentences")},
-    {offsetof(pl_message, as.device_status.nmea_errors), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("nmea_errors")},
-    {offsetof(pl_message, as.device_status.fixes), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("fixes")},
+    {offsetof(pl_message, as.device_status.uptime_s), PL_U32, 4, 0 NAMED("uptime_s")},
+    {offsetof(pl_message, as.device_status.gps_mode), PL_U8, 1, 7 NAMED("gps_mode")},
+    {offsetof(pl_message, as.device_status.gps_sats), PL_U8, 1, 8 NAMED("gps_sats")},
+    {offsetof(pl_message, as.device_status.battery_pct), PL_U8, 1, 9 NAMED("battery_pct")},
+    {offsetof(pl_message, as.device_status.charge), PL_U8, 1, 10 NAMED("charge")},
+    {offsetof(pl_message, as.device_status.signal_dbm), PL_I8, 1, 11 NAMED("signal_dbm")},
+    {offsetof(pl_message, as.device_status.temperature_c), PL_I8, 1, 12 NAMED("temperature_c")},
+    {offsetof(pl_message, as.device_status.storage_free_pct), PL_U8, 1, 9 NAMED("storage_free_pct")},
+    {offsetof(pl_message, as.device_status.errors), PL_U16, 2, 2 NAMED("errors")},
+    {offsetof(pl_message, as.device_status.heap_free_kb), PL_U16, 2, 13 NAMED("heap_free_kb")},
+    {offsetof(pl_message, as.device_status.queue_frames), PL_U16, 2, 2 NAMED("queue_frames")},
+    {offsetof(pl_message, as.device_status.dropped_frames), PL_U32, 4, 0 NAMED("dropped_frames")},
+    {offsetof(pl_message, as.device_status.reconnects), PL_U16, 2, 2 NAMED("reconnects")},
+    {offsetof(pl_message, as.device_status.link), PL_U8, 1, 14 NAMED("link")},
+    {offsetof(pl_message, as.device_status.rung), PL_U8, 1, 15 NAMED("rung")},
+    {offsetof(pl_message, as.device_status.nmea_sentences), PL_U32, 4, 0 NAMED("nmea_sentences")},
+    {offsetof(pl_message, as.device_status.nmea_errors), PL_U32, 4, 0 NAMED("nmea_errors")},
+    {offsetof(pl_message, as.device_status.fixes), PL_U32, 4, 0 NAMED("fixes")},
 };
 
 static const field_rule no_fix_fields[] = {
-    {offsetof(pl_message, as.no_fix.time_ms), PL_U64, 8, 1, UINT64_C(18446744073709551615), 1, (uint64_t)(UINT64_C(0)) NAMED("time_ms")},
-    {offsetof(pl_message, as.no_fix.since_s), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("since_s")},
-    {offsetof(pl_message, as.no_fix.reason), PL_U8, 1, 0, 255, 0, 0 NAMED("reason")},
-    {offsetof(pl_message, as.no_fix.sats_in_view), PL_U8, 1, 0, 254, 1, (uint64_t)(255) NAMED("sats_in_view")},
-    {offsetof(pl_message, as.no_fix.lat_e7), PL_I32, 4, (uint64_t)(-900000000), 900000000, 1, (uint64_t)((-2147483647 - 1)) NAMED("lat_e7")},
-    {offsetof(pl_message, as.no_fix.lon_e7), PL_I32, 4, (uint64_t)(-1800000000), 1800000000, 1, (uint64_t)((-2147483647 - 1)) NAMED("lon_e7")},
-    {offsetof(pl_message, as.no_fix.cell), PL_STR, 1, 0, 32, 0, 0 NAMED("cell")},
+    {offsetof(pl_message, as.no_fix.time_ms), PL_U64, 8, 16 NAMED("time_ms")},
+    {offsetof(pl_message, as.no_fix.since_s), PL_U32, 4, 0 NAMED("since_s")},
+    {offsetof(pl_message, as.no_fix.reason), PL_U8, 1, 1 NAMED("reason")},
+    {offsetof(pl_message, as.no_fix.sats_in_view), PL_U8, 1, 8 NAMED("sats_in_view")},
+    {offsetof(pl_message, as.no_fix.lat_e7), PL_I32, 4, 17 NAMED("lat_e7")},
+    {offsetof(pl_message, as.no_fix.lon_e7), PL_I32, 4, 18 NAMED("lon_e7")},
+    {offsetof(pl_message, as.no_fix.cell), PL_STR, 1, 19 NAMED("cell")},
 };
 
 static const field_rule event_fields[] = {
-    {offsetof(pl_message, as.event.event_id), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("event_id")},
-    {offsetof(pl_message, as.event.kind), PL_U8, 1, 0, 255, 0, 0 NAMED("kind")},
-    {offsetof(pl_message, as.event.phase), PL_U8, 1, 0, 3, 0, 0 NAMED("phase")},
-    {offsetof(pl_message, as.event.ack_wanted), PL_U8, 1, 0, 1, 0, 0 NAMED("ack_wanted")},
-    {offsetof(pl_message, as.event.cause), PL_U8, 1, 0, 255, 0, 0 NAMED("cause")},
-    {offsetof(pl_message, as.event.time_ms), PL_U64, 8, 1, UINT64_C(18446744073709551615), 1, (uint64_t)(UINT64_C(0)) NAMED("time_ms")},
-    {offsetof(pl_message, as.event.lat_e7), PL_I32, 4, (uint64_t)(-900000000), 900000000, 1, (uint64_t)((-2147483647 - 1)) NAMED("lat_e7")},
-    {offsetof(pl_message, as.event.lon_e7), PL_I32, 4, (uint64_t)(-1800000000), 1800000000, 1, (uint64_t)((-2147483647 - 1)) NAMED("lon_e7")},
-    {offsetof(pl_message, as.event.hacc_m), PL_U16, 2, 0, 65534, 1, (uint64_t)(65535) NAMED("hacc_m")},
-    {offsetof(pl_message, as.event.fix_age_s), PL_U16, 2, 0, 65534, 1, (uint64_t)(65535) NAMED("fix_age_s")},
-    {offsetof(pl_message, as.event.ref), PL_U32, 4, 0, UINT64_C(4294967294), 1, (uint64_t)(4294967295u) NAMED("ref")},
-    {offsetof(pl_message, as.event.value), PL_I32, 4, (uint64_t)(-2147483647), 2147483647, 1, (uint64_t)((-2147483647 - 1)) NAMED("value")},
-    {offsetof(pl_message, as.event.text), PL_STR, 1, 0, 80, 0, 0 NAMED("text")},
+    {offsetof(pl_message, as.event.event_id), PL_U32, 4, 0 NAMED("event_id")},
+    {offsetof(pl_message, as.event.kind), PL_U8, 1, 1 NAMED("kind")},
+    {offsetof(pl_message, as.event.phase), PL_U8, 1, 7 NAMED("phase")},
+    {offsetof(pl_message, as.event.ack_wanted), PL_U8, 1, 20 NAMED("ack_wanted")},
+    {offsetof(pl_message, as.event.cause), PL_U8, 1, 1 NAMED("cause")},
+    {offsetof(pl_message, as.event.time_ms), PL_U64, 8, 16 NAMED("time_ms")},
+    {offsetof(pl_message, as.event.lat_e7), PL_I32, 4, 17 NAMED("lat_e7")},
+    {offsetof(pl_message, as.event.lon_e7), PL_I32, 4, 18 NAMED("lon_e7")},
+    {offsetof(pl_message, as.event.hacc_m), PL_U16, 2, 13 NAMED("hacc_m")},
+    {offsetof(pl_message, as.event.fix_age_s), PL_U16, 2, 13 NAMED("fix_age_s")},
+    {offsetof(pl_message, as.event.ref), PL_U32, 4, 21 NAMED("ref")},
+    {offsetof(pl_message, as.event.value), PL_I32, 4, 22 NAMED("value")},
+    {offsetof(pl_message, as.event.text), PL_STR, 1, 23 NAMED("text")},
 };
 
 static const field_rule event_state_fields[] = {
-    {offsetof(pl_message, as.event_state.event_id), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("event_id")},
-    {offsetof(pl_message, as.event_state.state), PL_U8, 1, 0, 255, 0, 0 NAMED("state")},
-    {offsetof(pl_message, as.event_state.time_ms), PL_U64, 8, 0, UINT64_C(18446744073709551615), 0, 0 NAMED("time_ms")},
-    {offsetof(pl_message, as.event_state.eta_s), PL_U16, 2, 0, 65534, 1, (uint64_t)(65535) NAMED("eta_s")},
-    {offsetof(pl_message, as.event_state.who), PL_STR, 1, 0, 40, 0, 0 NAMED("who")},
+    {offsetof(pl_message, as.event_state.event_id), PL_U32, 4, 0 NAMED("event_id")},
+    {offsetof(pl_message, as.event_state.state), PL_U8, 1, 1 NAMED("state")},
+    {offsetof(pl_message, as.event_state.time_ms), PL_U64, 8, 24 NAMED("time_ms")},
+    {offsetof(pl_message, as.event_state.eta_s), PL_U16, 2, 13 NAMED("eta_s")},
+    {offsetof(pl_message, as.event_state.who), PL_STR, 1, 5 NAMED("who")},
 };
 
 static const field_rule ptt_burst_fields[] = {
-    {offsetof(pl_message, as.ptt_burst.group), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("group")},
-    {offsetof(pl_message, as.ptt_burst.role), PL_U8, 1, 0, 1, 0, 0 NAMED("role")},
-    {offsetof(pl_message, as.ptt_burst.outcome), PL_U8, 1, 0, 255, 0, 0 NAMED("outcome")},
-    {offsetof(pl_message, as.ptt_burst.start_ms), PL_U64, 8, 0, UINT64_C(18446744073709551615), 0, 0 NAMED("start_ms")},
-    {offsetof(pl_message, as.ptt_burst.duration_ms), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("duration_ms")},
-    {offsetof(pl_message, as.ptt_burst.access_ms), PL_U16, 2, 0, 65534, 1, (uint64_t)(65535) NAMED("access_ms")},
-    {offsetof(pl_message, as.ptt_burst.packets), PL_U16, 2, 0, 65535, 0, 0 NAMED("packets")},
-    {offsetof(pl_message, as.ptt_burst.lost), PL_U16, 2, 0, 65535, 0, 0 NAMED("lost")},
-    {offsetof(pl_message, as.ptt_burst.jitter_ms), PL_U16, 2, 0, 65534, 1, (uint64_t)(65535) NAMED("jitter_ms")},
-    {offsetof(pl_message, as.ptt_burst.ssrc), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("ssrc")},
+    {offsetof(pl_message, as.ptt_burst.group), PL_U32, 4, 0 NAMED("group")},
+    {offsetof(pl_message, as.ptt_burst.role), PL_U8, 1, 20 NAMED("role")},
+    {offsetof(pl_message, as.ptt_burst.outcome), PL_U8, 1, 1 NAMED("outcome")},
+    {offsetof(pl_message, as.ptt_burst.start_ms), PL_U64, 8, 24 NAMED("start_ms")},
+    {offsetof(pl_message, as.ptt_burst.duration_ms), PL_U32, 4, 0 NAMED("duration_ms")},
+    {offsetof(pl_message, as.ptt_burst.access_ms), PL_U16, 2, 13 NAMED("access_ms")},
+    {offsetof(pl_message, as.ptt_burst.packets), PL_U16, 2, 2 NAMED("packets")},
+    {offsetof(pl_message, as.ptt_burst.lost), PL_U16, 2, 2 NAMED("lost")},
+    {offsetof(pl_message, as.ptt_burst.jitter_ms), PL_U16, 2, 13 NAMED("jitter_ms")},
+    {offsetof(pl_message, as.ptt_burst.ssrc), PL_U32, 4, 0 NAMED("ssrc")},
 };
 
 static const field_rule text_fields[] = {
-    {offsetof(pl_message, as.text.text_id), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("text_id")},
-    {offsetof(pl_message, as.text.time_ms), PL_U64, 8, 1, UINT64_C(18446744073709551615), 1, (uint64_t)(UINT64_C(0)) NAMED("time_ms")},
-    {offsetof(pl_message, as.text.priority), PL_U8, 1, 0, 3, 0, 0 NAMED("priority")},
-    {offsetof(pl_message, as.text.ack), PL_U8, 1, 0, 5, 0, 0 NAMED("ack")},
-    {offsetof(pl_message, as.text.lat_e7), PL_I32, 4, (uint64_t)(-900000000), 900000000, 1, (uint64_t)((-2147483647 - 1)) NAMED("lat_e7")},
-    {offsetof(pl_message, as.text.lon_e7), PL_I32, 4, (uint64_t)(-1800000000), 1800000000, 1, (uint64_t)((-2147483647 - 1)) NAMED("lon_e7")},
-    {offsetof(pl_message, as.text.sender), PL_STR, 1, 0, 40, 0, 0 NAMED("sender")},
-    {offsetof(pl_message, as.text.text), PL_STR, 1, 0, 240, 0, 0 NAMED("text")},
+    {offsetof(pl_message, as.text.text_id), PL_U32, 4, 0 NAMED("text_id")},
+    {offsetof(pl_message, as.text.time_ms), PL_U64, 8, 16 NAMED("time_ms")},
+    {offsetof(pl_message, as.text.priority), PL_U8, 1, 7 NAMED("priority")},
+    {offsetof(pl_message, as.text.ack), PL_U8, 1, 14 NAMED("ack")},
+    {offsetof(pl_message, as.text.lat_e7), PL_I32, 4, 17 NAMED("lat_e7")},
+    {offsetof(pl_message, as.text.lon_e7), PL_I32, 4, 18 NAMED("lon_e7")},
+    {offsetof(pl_message, as.text.sender), PL_STR, 1, 5 NAMED("sender")},
+    {offsetof(pl_message, as.text.text), PL_STR, 1, 25 NAMED("text")},
 };
 
 static const field_rule text_state_fields[] = {
-    {offsetof(pl_message, as.text_state.text_id), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("text_id")},
-    {offsetof(pl_message, as.text_state.state), PL_U8, 1, 1, 6, 0, 0 NAMED("state")},
-    {offsetof(pl_message, as.text_state.time_ms), PL_U64, 8, 1, UINT64_C(18446744073709551615), 1, (uint64_t)(UINT64_C(0)) NAMED("time_ms")},
+    {offsetof(pl_message, as.text_state.text_id), PL_U32, 4, 0 NAMED("text_id")},
+    {offsetof(pl_message, as.text_state.state), PL_U8, 1, 26 NAMED("state")},
+    {offsetof(pl_message, as.text_state.time_ms), PL_U64, 8, 16 NAMED("time_ms")},
 };
 
 static const field_rule duty_fields[] = {
-    {offsetof(pl_message, as.duty.kind), PL_U8, 1, 0, 255, 0, 0 NAMED("kind")},
-    {offsetof(pl_message, as.duty.time_ms), PL_U64, 8, 1, UINT64_C(18446744073709551615), 1, (uint64_t)(UINT64_C(0)) NAMED("time_ms")},
-    {offsetof(pl_message, as.duty.post), PL_U32, 4, 0, UINT64_C(4294967294), 1, (uint64_t)(4294967295u) NAMED("post")},
-    {offsetof(pl_message, as.duty.lat_e7), PL_I32, 4, (uint64_t)(-900000000), 900000000, 1, (uint64_t)((-2147483647 - 1)) NAMED("lat_e7")},
-    {offsetof(pl_message, as.duty.lon_e7), PL_I32, 4, (uint64_t)(-1800000000), 1800000000, 1, (uint64_t)((-2147483647 - 1)) NAMED("lon_e7")},
-    {offsetof(pl_message, as.duty.wearer), PL_STR, 1, 0, 32, 0, 0 NAMED("wearer")},
+    {offsetof(pl_message, as.duty.kind), PL_U8, 1, 1 NAMED("kind")},
+    {offsetof(pl_message, as.duty.time_ms), PL_U64, 8, 16 NAMED("time_ms")},
+    {offsetof(pl_message, as.duty.post), PL_U32, 4, 21 NAMED("post")},
+    {offsetof(pl_message, as.duty.lat_e7), PL_I32, 4, 17 NAMED("lat_e7")},
+    {offsetof(pl_message, as.duty.lon_e7), PL_I32, 4, 18 NAMED("lon_e7")},
+    {offsetof(pl_message, as.duty.wearer), PL_STR, 1, 19 NAMED("wearer")},
 };
 
 static const field_rule patrol_summary_fields[] = {
-    {offsetof(pl_message, as.patrol_summary.start_ms), PL_U64, 8, 0, UINT64_C(18446744073709551615), 0, 0 NAMED("start_ms")},
-    {offsetof(pl_message, as.patrol_summary.end_ms), PL_U64, 8, 0, UINT64_C(18446744073709551615), 0, 0 NAMED("end_ms")},
-    {offsetof(pl_message, as.patrol_summary.distance_m), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("distance_m")},
-    {offsetof(pl_message, as.patrol_summary.fixes), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("fixes")},
-    {offsetof(pl_message, as.patrol_summary.posts), PL_U16, 2, 0, 65535, 0, 0 NAMED("posts")},
-    {offsetof(pl_message, as.patrol_summary.events), PL_U16, 2, 0, 65535, 0, 0 NAMED("events")},
-    {offsetof(pl_message, as.patrol_summary.bursts), PL_U16, 2, 0, 65535, 0, 0 NAMED("bursts")},
-    {offsetof(pl_message, as.patrol_summary.clips), PL_U16, 2, 0, 65535, 0, 0 NAMED("clips")},
-    {offsetof(pl_message, as.patrol_summary.no_fix_s), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("no_fix_s")},
-    {offsetof(pl_message, as.patrol_summary.offline_s), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("offline_s")},
+    {offsetof(pl_message, as.patrol_summary.start_ms), PL_U64, 8, 24 NAMED("start_ms")},
+    {offsetof(pl_message, as.patrol_summary.end_ms), PL_U64, 8, 24 NAMED("end_ms")},
+    {offsetof(pl_message, as.patrol_summary.distance_m), PL_U32, 4, 0 NAMED("distance_m")},
+    {offsetof(pl_message, as.patrol_summary.fixes), PL_U32, 4, 0 NAMED("fixes")},
+    {offsetof(pl_message, as.patrol_summary.posts), PL_U16, 2, 2 NAMED("posts")},
+    {offsetof(pl_message, as.patrol_summary.events), PL_U16, 2, 2 NAMED("events")},
+    {offsetof(pl_message, as.patrol_summary.bursts), PL_U16, 2, 2 NAMED("bursts")},
+    {offsetof(pl_message, as.patrol_summary.clips), PL_U16, 2, 2 NAMED("clips")},
+    {offsetof(pl_message, as.patrol_summary.no_fix_s), PL_U32, 4, 0 NAMED("no_fix_s")},
+    {offsetof(pl_message, as.patrol_summary.offline_s), PL_U32, 4, 0 NAMED("offline_s")},
 };
 
 static const field_rule hazard_fields[] = {
-    {offsetof(pl_message, as.hazard.hazard_id), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("hazard_id")},
-    {offsetof(pl_message, as.hazard.kind), PL_U8, 1, 0, 255, 0, 0 NAMED("kind")},
-    {offsetof(pl_message, as.hazard.severity), PL_U8, 1, 0, 3, 0, 0 NAMED("severity")},
-    {offsetof(pl_message, as.hazard.time_ms), PL_U64, 8, 1, UINT64_C(18446744073709551615), 1, (uint64_t)(UINT64_C(0)) NAMED("time_ms")},
-    {offsetof(pl_message, as.hazard.lat_e7), PL_I32, 4, (uint64_t)(-900000000), 900000000, 1, (uint64_t)((-2147483647 - 1)) NAMED("lat_e7")},
-    {offsetof(pl_message, as.hazard.lon_e7), PL_I32, 4, (uint64_t)(-1800000000), 1800000000, 1, (uint64_t)((-2147483647 - 1)) NAMED("lon_e7")},
-    {offsetof(pl_message, as.hazard.photo_clip), PL_U32, 4, 0, UINT64_C(4294967294), 1, (uint64_t)(4294967295u) NAMED("photo_clip")},
-    {offsetof(pl_message, as.hazard.photo_sha256), PL_BYTES, 1, 0, 32, 0, 0 NAMED("photo_sha256")},
-    {offsetof(pl_message, as.hazard.text), PL_STR, 1, 0, 200, 0, 0 NAMED("text")},
+    {offsetof(pl_message, as.hazard.hazard_id), PL_U32, 4, 0 NAMED("hazard_id")},
+    {offsetof(pl_message, as.hazard.kind), PL_U8, 1, 1 NAMED("kind")},
+    {offsetof(pl_message, as.hazard.severity), PL_U8, 1, 7 NAMED("severity")},
+    {offsetof(pl_message, as.hazard.time_ms), PL_U64, 8, 16 NAMED("time_ms")},
+    {offsetof(pl_message, as.hazard.lat_e7), PL_I32, 4, 17 NAMED("lat_e7")},
+    {offsetof(pl_message, as.hazard.lon_e7), PL_I32, 4, 18 NAMED("lon_e7")},
+    {offsetof(pl_message, as.hazard.photo_clip), PL_U32, 4, 21 NAMED("photo_clip")},
+    {offsetof(pl_message, as.hazard.photo_sha256), PL_BYTES, 1, 19 NAMED("photo_sha256")},
+    {offsetof(pl_message, as.hazard.text), PL_STR, 1, 27 NAMED("text")},
 };
 
 static const field_rule clip_manifest_fields[] = {
-    {offsetof(pl_message, as.clip_manifest.clip_id), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("clip_id")},
-    {offsetof(pl_message, as.clip_manifest.trigger), PL_U8, 1, 0, 255, 0, 0 NAMED("trigger")},
-    {offsetof(pl_message, as.clip_manifest.codec), PL_U8, 1, 0, 255, 0, 0 NAMED("codec")},
-    {offsetof(pl_message, as.clip_manifest.start_ms), PL_U64, 8, 0, UINT64_C(18446744073709551615), 0, 0 NAMED("start_ms")},
-    {offsetof(pl_message, as.clip_manifest.duration_ms), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("duration_ms")},
-    {offsetof(pl_message, as.clip_manifest.pre_event_ms), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("pre_event_ms")},
-    {offsetof(pl_message, as.clip_manifest.segments), PL_U16, 2, 1, 65535, 0, 0 NAMED("segments")},
-    {offsetof(pl_message, as.clip_manifest.bytes), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("bytes")},
-    {offsetof(pl_message, as.clip_manifest.event_id), PL_U32, 4, 0, UINT64_C(4294967294), 1, (uint64_t)(4294967295u) NAMED("event_id")},
-    {offsetof(pl_message, as.clip_manifest.previous_chain), PL_BYTES, 1, 0, 32, 0, 0 NAMED("previous_chain")},
-    {offsetof(pl_message, as.clip_manifest.chain), PL_BYTES, 1, 0, 32, 0, 0 NAMED("chain")},
-    {offsetof(pl_message, as.clip_manifest.signer), PL_BYTES, 1, 0, 33, 0, 0 NAMED("signer")},
-    {offsetof(pl_message, as.clip_manifest.signature), PL_BYTES, 1, 0, 64, 0, 0 NAMED("signature")},
+    {offsetof(pl_message, as.clip_manifest.clip_id), PL_U32, 4, 0 NAMED("clip_id")},
+    {offsetof(pl_message, as.clip_manifest.trigger), PL_U8, 1, 1 NAMED("trigger")},
+    {offsetof(pl_message, as.clip_manifest.codec), PL_U8, 1, 1 NAMED("codec")},
+    {offsetof(pl_message, as.clip_manifest.start_ms), PL_U64, 8, 24 NAMED("start_ms")},
+    {offsetof(pl_message, as.clip_manifest.duration_ms), PL_U32, 4, 0 NAMED("duration_ms")},
+    {offsetof(pl_message, as.clip_manifest.pre_event_ms), PL_U32, 4, 0 NAMED("pre_event_ms")},
+    {offsetof(pl_message, as.clip_manifest.segments), PL_U16, 2, 28 NAMED("segments")},
+    {offsetof(pl_message, as.clip_manifest.bytes), PL_U32, 4, 0 NAMED("bytes")},
+    {offsetof(pl_message, as.clip_manifest.event_id), PL_U32, 4, 21 NAMED("event_id")},
+    {offsetof(pl_message, as.clip_manifest.previous_chain), PL_BYTES, 1, 19 NAMED("previous_chain")},
+    {offsetof(pl_message, as.clip_manifest.chain), PL_BYTES, 1, 19 NAMED("chain")},
+    {offsetof(pl_message, as.clip_manifest.signer), PL_BYTES, 1, 29 NAMED("signer")},
+    {offsetof(pl_message, as.clip_manifest.signature), PL_BYTES, 1, 30 NAMED("signature")},
 };
 
 static const field_rule clip_state_fields[] = {
-    {offsetof(pl_message, as.clip_state.clip_id), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("clip_id")},
-    {offsetof(pl_message, as.clip_state.state), PL_U8, 1, 0, 255, 0, 0 NAMED("state")},
-    {offsetof(pl_message, as.clip_state.bytes_done), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("bytes_done")},
-    {offsetof(pl_message, as.clip_state.time_ms), PL_U64, 8, 1, UINT64_C(18446744073709551615), 1, (uint64_t)(UINT64_C(0)) NAMED("time_ms")},
+    {offsetof(pl_message, as.clip_state.clip_id), PL_U32, 4, 0 NAMED("clip_id")},
+    {offsetof(pl_message, as.clip_state.state), PL_U8, 1, 1 NAMED("state")},
+    {offsetof(pl_message, as.clip_state.bytes_done), PL_U32, 4, 0 NAMED("bytes_done")},
+    {offsetof(pl_message, as.clip_state.time_ms), PL_U64, 8, 16 NAMED("time_ms")},
 };
 
 static const field_rule command_fields[] = {
-    {offsetof(pl_message, as.command.command_id), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("command_id")},
-    {offsetof(pl_message, as.command.action), PL_U8, 1, 0, 255, 0, 0 NAMED("action")},
-    {offsetof(pl_message, as.command.expires_ms), PL_U64, 8, 0, UINT64_C(18446744073709551615), 0, 0 NAMED("expires_ms")},
-    {offsetof(pl_message, as.command.operator), PL_STR, 1, 0, 40, 0, 0 NAMED("operator")},
-    {offsetof(pl_message, as.command.number), PL_U32, 4, 0, UINT64_C(4294967294), 1, (uint64_t)(4294967295u) NAMED("number")},
-    {offsetof(pl_message, as.command.name), PL_STR, 1, 0, 40, 0, 0 NAMED("name")},
-    {offsetof(pl_message, as.command.value), PL_STR, 1, 0, 120, 0, 0 NAMED("value")},
+    {offsetof(pl_message, as.command.command_id), PL_U32, 4, 0 NAMED("command_id")},
+    {offsetof(pl_message, as.command.action), PL_U8, 1, 1 NAMED("action")},
+    {offsetof(pl_message, as.command.expires_ms), PL_U64, 8, 24 NAMED("expires_ms")},
+    {offsetof(pl_message, as.command.operator_), PL_STR, 1, 5 NAMED("operator")},
+    {offsetof(pl_message, as.command.number), PL_U32, 4, 21 NAMED("number")},
+    {offsetof(pl_message, as.command.name), PL_STR, 1, 5 NAMED("name")},
+    {offsetof(pl_message, as.command.value), PL_STR, 1, 31 NAMED("value")},
 };
 
 static const field_rule answer_fields[] = {
-    {offsetof(pl_message, as.answer.command_id), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("command_id")},
-    {offsetof(pl_message, as.answer.result), PL_U8, 1, 0, 255, 0, 0 NAMED("result")},
-    {offsetof(pl_message, as.answer.time_ms), PL_U64, 8, 1, UINT64_C(18446744073709551615), 1, (uint64_t)(UINT64_C(0)) NAMED("time_ms")},
-    {offsetof(pl_message, as.answer.ref), PL_U32, 4, 0, UINT64_C(4294967294), 1, (uint64_t)(4294967295u) NAMED("ref")},
-    {offsetof(pl_message, as.answer.text), PL_STR, 1, 0, 80, 0, 0 NAMED("text")},
+    {offsetof(pl_message, as.answer.command_id), PL_U32, 4, 0 NAMED("command_id")},
+    {offsetof(pl_message, as.answer.result), PL_U8, 1, 1 NAMED("result")},
+    {offsetof(pl_message, as.answer.time_ms), PL_U64, 8, 16 NAMED("time_ms")},
+    {offsetof(pl_message, as.answer.ref), PL_U32, 4, 21 NAMED("ref")},
+    {offsetof(pl_message, as.answer.text), PL_STR, 1, 23 NAMED("text")},
 };
 
 static const field_rule firmware_fields[] = {
-    {offsetof(pl_message, as.firmware.command_id), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("command_id")},
-    {offsetof(pl_message, as.firmware.action), PL_U8, 1, 0, 255, 0, 0 NAMED("action")},
-    {offsetof(pl_message, as.firmware.expires_ms), PL_U64, 8, 0, UINT64_C(18446744073709551615), 0, 0 NAMED("expires_ms")},
-    {offsetof(pl_message, as.firmware.operator), PL_STR, 1, 0, 40, 0, 0 NAMED("operator")},
-    {offsetof(pl_message, as.firmware.image), PL_BYTES, 1, 8, 8, 0, 0 NAMED("image")},
-    {offsetof(pl_message, as.firmware.bytes), PL_U32, 4, 257, 16777472, 1, (uint64_t)(0) NAMED("bytes")},
-    {offsetof(pl_message, as.firmware.rollback_floor), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("rollback_floor")},
-    {offsetof(pl_message, as.firmware.version), PL_STR, 1, 0, 24, 0, 0 NAMED("version")},
+    {offsetof(pl_message, as.firmware.command_id), PL_U32, 4, 0 NAMED("command_id")},
+    {offsetof(pl_message, as.firmware.action), PL_U8, 1, 1 NAMED("action")},
+    {offsetof(pl_message, as.firmware.expires_ms), PL_U64, 8, 24 NAMED("expires_ms")},
+    {offsetof(pl_message, as.firmware.operator_), PL_STR, 1, 5 NAMED("operator")},
+    {offsetof(pl_message, as.firmware.image), PL_BYTES, 1, 6 NAMED("image")},
+    {offsetof(pl_message, as.firmware.bytes), PL_U32, 4, 32 NAMED("bytes")},
+    {offsetof(pl_message, as.firmware.rollback_floor), PL_U32, 4, 0 NAMED("rollback_floor")},
+    {offsetof(pl_message, as.firmware.version), PL_STR, 1, 4 NAMED("version")},
 };
 
 static const field_rule time_sync_fields[] = {
-    {offsetof(pl_message, as.time_sync.originate_ms), PL_U64, 8, 0, UINT64_C(18446744073709551615), 0, 0 NAMED("originate_ms")},
-    {offsetof(pl_message, as.time_sync.receive_ms), PL_U64, 8, 1, UINT64_C(18446744073709551615), 1, (uint64_t)(UINT64_C(0)) NAMED("receive_ms")},
-    {offsetof(pl_message, as.time_sync.transmit_ms), PL_U64, 8, 1, UINT64_C(18446744073709551615), 1, (uint64_t)(UINT64_C(0)) NAMED("transmit_ms")},
+    {offsetof(pl_message, as.time_sync.originate_ms), PL_U64, 8, 24 NAMED("originate_ms")},
+    {offsetof(pl_message, as.time_sync.receive_ms), PL_U64, 8, 16 NAMED("receive_ms")},
+    {offsetof(pl_message, as.time_sync.transmit_ms), PL_U64, 8, 16 NAMED("transmit_ms")},
 };
 
 static const field_rule certify_fields[] = {
-    {offsetof(pl_message, as.certify.operation), PL_U8, 1, 0, 255, 0, 0 NAMED("operation")},
-    {offsetof(pl_message, as.certify.seconds), PL_U16, 2, 0, 65535, 0, 0 NAMED("seconds")},
-    {offsetof(pl_message, as.certify.frames_accepted), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("frames_accepted")},
-    {offsetof(pl_message, as.certify.frames_refused), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("frames_refused")},
-    {offsetof(pl_message, as.certify.payload), PL_BYTES, 1, 0, 200, 0, 0 NAMED("payload")},
+    {offsetof(pl_message, as.certify.operation), PL_U8, 1, 1 NAMED("operation")},
+    {offsetof(pl_message, as.certify.seconds), PL_U16, 2, 2 NAMED("seconds")},
+    {offsetof(pl_message, as.certify.frames_accepted), PL_U32, 4, 0 NAMED("frames_accepted")},
+    {offsetof(pl_message, as.certify.frames_refused), PL_U32, 4, 0 NAMED("frames_refused")},
+    {offsetof(pl_message, as.certify.payload), PL_BYTES, 1, 27 NAMED("payload")},
 };
 
 static const field_rule reject_fields[] = {
-    {offsetof(pl_message, as.reject.counter), PL_U32, 4, 0, 268435455, 0, 0 NAMED("counter")},
-    {offsetof(pl_message, as.reject.message_type), PL_U8, 1, 0, 31, 0, 0 NAMED("message_type")},
-    {offsetof(pl_message, as.reject.reason), PL_U8, 1, 0, 255, 0, 0 NAMED("reason")},
-    {offsetof(pl_message, as.reject.detail), PL_STR, 1, 0, 40, 0, 0 NAMED("detail")},
+    {offsetof(pl_message, as.reject.counter), PL_U32, 4, 33 NAMED("counter")},
+    {offsetof(pl_message, as.reject.message_type), PL_U8, 1, 34 NAMED("message_type")},
+    {offsetof(pl_message, as.reject.reason), PL_U8, 1, 1 NAMED("reason")},
+    {offsetof(pl_message, as.reject.detail), PL_STR, 1, 5 NAMED("detail")},
 };
 
 static const field_rule ptt_group_fields[] = {
-    {offsetof(pl_message, as.ptt_group.group), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("group")},
-    {offsetof(pl_message, as.ptt_group.kind), PL_U8, 1, 0, 255, 0, 0 NAMED("kind")},
-    {offsetof(pl_message, as.ptt_group.rights), PL_U8, 1, 0, 255, 0, 0 NAMED("rights")},
-    {offsetof(pl_message, as.ptt_group.priority), PL_U8, 1, 0, 255, 0, 0 NAMED("priority")},
-    {offsetof(pl_message, as.ptt_group.rank), PL_U8, 1, 0, 255, 0, 0 NAMED("rank")},
-    {offsetof(pl_message, as.ptt_group.codec), PL_U8, 1, 0, 1, 0, 0 NAMED("codec")},
-    {offsetof(pl_message, as.ptt_group.ssrc), PL_U32, 4, 2147483648, UINT64_C(4294967295), 0, 0 NAMED("ssrc")},
-    {offsetof(pl_message, as.ptt_group.hub_ssrc), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("hub_ssrc")},
-    {offsetof(pl_message, as.ptt_group.key), PL_U16, 2, 0, 65535, 0, 0 NAMED("key")},
-    {offsetof(pl_message, as.ptt_group.wrapped), PL_BYTES, 1, 0, 40, 0, 0 NAMED("wrapped")},
-    {offsetof(pl_message, as.ptt_group.floor_port), PL_U16, 2, 0, 65535, 0, 0 NAMED("floor_port")},
-    {offsetof(pl_message, as.ptt_group.media_port), PL_U16, 2, 0, 65535, 0, 0 NAMED("media_port")},
-    {offsetof(pl_message, as.ptt_group.host), PL_STR, 1, 0, 64, 0, 0 NAMED("host")},
-    {offsetof(pl_message, as.ptt_group.name), PL_STR, 1, 0, 40, 0, 0 NAMED("name")},
+    {offsetof(pl_message, as.ptt_group.group), PL_U32, 4, 0 NAMED("group")},
+    {offsetof(pl_message, as.ptt_group.kind), PL_U8, 1, 1 NAMED("kind")},
+    {offsetof(pl_message, as.ptt_group.rights), PL_U8, 1, 1 NAMED("rights")},
+    {offsetof(pl_message, as.ptt_group.priority), PL_U8, 1, 1 NAMED("priority")},
+    {offsetof(pl_message, as.ptt_group.rank), PL_U8, 1, 1 NAMED("rank")},
+    {offsetof(pl_message, as.ptt_group.codec), PL_U8, 1, 20 NAMED("codec")},
+    {offsetof(pl_message, as.ptt_group.ssrc), PL_U32, 4, 35 NAMED("ssrc")},
+    {offsetof(pl_message, as.ptt_group.hub_ssrc), PL_U32, 4, 0 NAMED("hub_ssrc")},
+    {offsetof(pl_message, as.ptt_group.key), PL_U16, 2, 2 NAMED("key")},
+    {offsetof(pl_message, as.ptt_group.wrapped), PL_BYTES, 1, 5 NAMED("wrapped")},
+    {offsetof(pl_message, as.ptt_group.floor_port), PL_U16, 2, 2 NAMED("floor_port")},
+    {offsetof(pl_message, as.ptt_group.media_port), PL_U16, 2, 2 NAMED("media_port")},
+    {offsetof(pl_message, as.ptt_group.host), PL_STR, 1, 30 NAMED("host")},
+    {offsetof(pl_message, as.ptt_group.name), PL_STR, 1, 5 NAMED("name")},
 };
 
 static const field_rule ptt_status_fields[] = {
-    {offsetof(pl_message, as.ptt_status.room), PL_U8, 1, 0, 255, 0, 0 NAMED("room")},
-    {offsetof(pl_message, as.ptt_status.groups), PL_BYTES, 1, 0, 250, 0, 0 NAMED("groups")},
+    {offsetof(pl_message, as.ptt_status.room), PL_U8, 1, 1 NAMED("room")},
+    {offsetof(pl_message, as.ptt_status.groups), PL_BYTES, 1, 36 NAMED("groups")},
 };
 
 static const field_rule firmware_request_fields[] = {
-    {offsetof(pl_message, as.firmware_request.image), PL_BYTES, 1, 8, 8, 0, 0 NAMED("image")},
-    {offsetof(pl_message, as.firmware_request.offset), PL_U32, 4, 0, 16777471, 0, 0 NAMED("offset")},
-    {offsetof(pl_message, as.firmware_request.max_bytes), PL_U16, 2, 1, 900, 0, 0 NAMED("max_bytes")},
+    {offsetof(pl_message, as.firmware_request.image), PL_BYTES, 1, 6 NAMED("image")},
+    {offsetof(pl_message, as.firmware_request.offset), PL_U32, 4, 37 NAMED("offset")},
+    {offsetof(pl_message, as.firmware_request.max_bytes), PL_U16, 2, 38 NAMED("max_bytes")},
 };
 
 static const field_rule firmware_block_fields[] = {
-    {offsetof(pl_message, as.firmware_block.image), PL_BYTES, 1, 8, 8, 0, 0 NAMED("image")},
-    {offsetof(pl_message, as.firmware_block.offset), PL_U32, 4, 0, 16777471, 0, 0 NAMED("offset")},
-    {offsetof(pl_message, as.firmware_block.data), PL_BYTES, 2, 1, 900, 0, 0 NAMED("data")},
+    {offsetof(pl_message, as.firmware_block.image), PL_BYTES, 1, 6 NAMED("image")},
+    {offsetof(pl_message, as.firmware_block.offset), PL_U32, 4, 37 NAMED("offset")},
+    {offsetof(pl_message, as.firmware_block.data), PL_BYTES, 2, 38 NAMED("data")},
 };
 
 static const field_rule firmware_status_fields[] = {
-    {offsetof(pl_message, as.firmware_status.command_id), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("command_id")},
-    {offsetof(pl_message, as.firmware_status.state), PL_U8, 1, 0, 255, 0, 0 NAMED("state")},
-    {offsetof(pl_message, as.firmware_status.reason), PL_U8, 1, 0, 255, 0, 0 NAMED("reason")},
-    {offsetof(pl_message, as.firmware_status.content), PL_BYTES, 1, 8, 8, 0, 0 NAMED("content")},
-    {offsetof(pl_message, as.firmware_status.rollback_floor), PL_U32, 4, 0, UINT64_C(4294967295), 0, 0 NAMED("rollback_floor")},
-    {offsetof(pl_message, as.firmware_status.text), PL_STR, 1, 0, 80, 0, 0 NAMED("text")},
+    {offsetof(pl_message, as.firmware_status.command_id), PL_U32, 4, 0 NAMED("command_id")},
+    {offsetof(pl_message, as.firmware_status.state), PL_U8, 1, 1 NAMED("state")},
+    {offsetof(pl_message, as.firmware_status.reason), PL_U8, 1, 1 NAMED("reason")},
+    {offsetof(pl_message, as.firmware_status.content), PL_BYTES, 1, 6 NAMED("content")},
+    {offsetof(pl_message, as.firmware_status.rollback_floor), PL_U32, 4, 0 NAMED("rollback_floor")},
+    {offsetof(pl_message, as.firmware_status.text), PL_STR, 1, 23 NAMED("text")},
 };
 
 static const message_rule messages[] = {
@@ -335,10 +379,18 @@ static const column_rule columns[PL_COLUMNS - 1] = {
 typedef struct {
     uint32_t h[8];
     uint8_t block[64];
-    uint64_t len;
+    uint32_t w[16], v[8]; /* of one block; here, so that one pl_wipe overwrites all that depends on a key */
+    uint32_t len;
 } sha256;
 
 static uint32_t ror(uint32_t x, int n) { return x >> n | x << (32 - n); }
+
+void pl_wipe(void *data, size_t len)
+{
+    volatile uint8_t *at = (volatile uint8_t *)data; /* volatile: compilers may not remove the writes */
+    while (len--)
+        *at++ = 0;
+}
 
 static void sha_block(sha256 *s)
 {
@@ -351,22 +403,24 @@ static void sha_block(sha256 *s)
         0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
         0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
         0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
-    uint32_t w[64], v[8];
+    uint32_t *v = s->v, *w = s->w;
+    volatile uint32_t *h = s->h; /* volatile: compilers may not keep a copy, which nothing would wipe */
     for (int i = 0; i < 16; i++)
         w[i] = (uint32_t)s->block[4 * i] << 24 | (uint32_t)s->block[4 * i + 1] << 16 |
                (uint32_t)s->block[4 * i + 2] << 8 | s->block[4 * i + 3];
-    for (int i = 16; i < 64; i++)
-        w[i] = w[i - 16] + (ror(w[i - 15], 7) ^ ror(w[i - 15], 18) ^ w[i - 15] >> 3) + w[i - 7] +
-               (ror(w[i - 2], 17) ^ ror(w[i - 2], 19) ^ w[i - 2] >> 10);
     for (int i = 0; i < 8; i++)
-        v[i] = s->h[i];
+        v[i] = h[i];
     for (int i = 0; i < 64; i++) {
-        uint32_t a = v[7] + (ror(v[4], 6) ^ ror(v[4], 11) ^ ror(v[4], 25)) + ((v[4] & v[5]) ^ (~v[4] & v[6])) + k[i] + w[i];
+        uint32_t early = w[(i + 1) & 15], late = w[(i + 14) & 15], word = w[i & 15];
+        uint32_t a = v[7] + (ror(v[4], 6) ^ ror(v[4], 11) ^ ror(v[4], 25)) + ((v[4] & v[5]) ^ (~v[4] & v[6])) + k[i] + word;
         uint32_t b = (ror(v[0], 2) ^ ror(v[0], 13) ^ ror(v[0], 22)) + ((v[0] & v[1]) ^ (v[0] & v[2]) ^ (v[1] & v[2]));
+        /* Word i is needed no more: word i + 16 takes its place. */
+        w[i & 15] = word + (ror(early, 7) ^ ror(early, 18) ^ early >> 3) + w[(i + 9) & 15] +
+                    (ror(late, 17) ^ ror(late, 19) ^ late >> 10);
         v[7] = v[6], v[6] = v[5], v[5] = v[4], v[4] = v[3] + a, v[3] = v[2], v[2] = v[1], v[1] = v[0], v[0] = a + b;
     }
     for (int i = 0; i < 8; i++)
-        s->h[i] += v[i];
+        h[i] = h[i] + v[i];
 }
 
 static void sha_start(sha256 *s)
@@ -390,7 +444,7 @@ static void sha_add(sha256 *s, const uint8_t *data, size_t len)
 static void sha_end(sha256 *s, uint8_t digest[32])
 {
     static const uint8_t pad[64] = {0x80};
-    uint64_t bits = s->len * 8;
+    uint64_t bits = (uint64_t)s->len * 8;
     uint8_t tail[8];
     sha_add(s, pad, 64 - ((s->len + 8) & 63));
     for (int i = 0; i < 8; i++)
@@ -400,28 +454,47 @@ static void sha_end(sha256 *s, uint8_t digest[32])
         digest[i] = (uint8_t)(s->h[i / 4] >> (24 - 8 * (i % 4)));
 }
 
+/* Set the state after one block: the key, padded (RFC 2104). */
+static void sha_padded_key(sha256 *s, const uint8_t key[32], uint8_t pad)
+{
+    sha_start(s);
+    for (int i = 0; i < 64; i++) {
+        uint8_t byte = (uint8_t)((i < 32 ? key[i] : 0) ^ pad);
+        sha_add(s, &byte, 1);
+    }
+}
+
 static void set_key(pl_channel *ch, const uint8_t key[32])
 {
-    for (int i = 0; i < 64; i++) {
-        ch->inner[i] = (i < 32 ? key[i] : 0) ^ 0x36;
-        ch->outer[i] = (i < 32 ? key[i] : 0) ^ 0x5c;
-    }
+    sha256 s;
+    sha_padded_key(&s, key, 0x36);
+    for (int i = 0; i < 8; i++)
+        ch->inner[i] = s.h[i];
+    sha_padded_key(&s, key, 0x5c);
+    for (int i = 0; i < 8; i++)
+        ch->outer[i] = s.h[i];
+    pl_wipe(&s, sizeof s);
+}
+
+static void sha_continue(sha256 *s, const uint32_t h[8])
+{
+    for (int i = 0; i < 8; i++)
+        s->h[i] = h[i];
+    s->len = 64;
 }
 
 void pl_mac(const pl_channel *ch, const uint8_t *data, size_t len, uint8_t digest[32])
 {
     sha256 s;
-    sha_start(&s);
-    sha_add(&s, ch->inner, 64);
+    sha_continue(&s, ch->inner);
     sha_add(&s, ch->context, ch->context_len);
     sha_add(&s, data, len);
     sha_end(&s, digest);
-    sha_start(&s);
-    sha_add(&s, ch->outer, 64);
+    sha_continue(&s, ch->outer);
     sha_add(&s, digest, 32);
     sha_end(&s, digest);
+    pl_wipe(&s, sizeof s);
 }
-
 /* --- frames ------------------------------------------------------------------------------------------------- */
 
 int pl_channel_init(pl_channel *ch, const uint8_t key[32], const uint8_t *id, size_t id_len, int direction, uint32_t epoch)
@@ -439,6 +512,7 @@ int pl_channel_init(pl_channel *ch, const uint8_t key[32], const uint8_t *id, si
     set_key(ch, key);
     pl_mac(ch, text, n, derived);
     set_key(ch, derived);
+    pl_wipe(derived, sizeof derived);
     ch->direction = (uint8_t)direction;
     ch->phase = (uint8_t)(epoch & 1);
     ch->context[0] = (uint8_t)id_len;
@@ -506,8 +580,9 @@ int pl_seal(const pl_channel *ch, uint8_t *buf, size_t cap, uint8_t type, uint32
     size_t n = tag_bytes(type);
     if (end + n > cap || end + n > PL_MAX_FRAME)
         return PL_ERR_SPACE;
+    unsigned flags = (tail ? PL_FLAG_TAIL : 0u) | (ch->phase ? PL_FLAG_PHASE : 0u);
     buf[0] = (uint8_t)(PL_VERSION << 5 | type);
-    buf[1] = (uint8_t)((tail ? PL_FLAG_TAIL : 0) << 4 | (ch->phase ? PL_FLAG_PHASE : 0) << 4 | counter >> 24);
+    buf[1] = (uint8_t)(flags << 4 | counter >> 24);
     buf[2] = (uint8_t)(counter >> 16);
     buf[3] = (uint8_t)(counter >> 8);
     buf[4] = (uint8_t)counter;
@@ -584,6 +659,7 @@ int pl_receive(pl_receiver *r, const uint8_t *data, size_t len, pl_frame *out)
             r->epoch++;
             forget(r);
         }
+        pl_wipe(&next, sizeof next);
     }
     return result == PL_OK ? take(r, out->counter) : result;
 }
@@ -598,7 +674,7 @@ static bool is_utf8(const uint8_t *s, size_t len)
         if (more < 0 || (size_t)more > len - i)
             return false;
         if (more)
-            c &= 0x3f >> more;
+            c &= 0x3fu >> more;
         for (int j = 0; j < more; j++) {
             if (s[i] >> 6 != 2)
                 return false;
@@ -643,13 +719,15 @@ static size_t load_length(const uint8_t *at, const field_rule *f)
     return (size_t)load(at, f->size == 1 ? PL_U8 : PL_U16);
 }
 
+/* Whether a value, or a length of str or bytes, is legal. */
 static bool legal(const field_rule *f, uint64_t v)
 {
-    if (f->has_unknown && v == f->unknown)
+    const limit_rule *limit = &limits[f->limit];
+    if (limit->has_unknown && v == limit->unknown)
         return true;
-    if (f->kind & 1) /* the signed kinds are odd */
-        return (int64_t)v >= (int64_t)f->low && (int64_t)v <= (int64_t)f->high;
-    return v >= f->low && v <= f->high;
+    if (f->kind == PL_I8 || f->kind == PL_I16 || f->kind == PL_I32)
+        return (int64_t)v >= (int64_t)limit->low && (int64_t)v <= (int64_t)limit->high;
+    return v >= limit->low && v <= limit->high;
 }
 
 static const message_rule *rule_of(uint8_t type)
@@ -678,7 +756,7 @@ int pl_decode(uint8_t type, const uint8_t *body, size_t len, pl_message *out)
                 n = n << 8 | body[at++];
             if (len - at < n)
                 return PL_REJECT_LENGTH;
-            if (n < f->low || n > f->high || (f->kind == PL_STR && !is_utf8(body + at, n)))
+            if (!legal(f, n) || (f->kind == PL_STR && !is_utf8(body + at, n)))
                 return PL_REJECT_RANGE;
             store(member, f->size == 1 ? PL_U8 : PL_U16, n);
             for (size_t i = 0; i < n; i++)
@@ -707,7 +785,7 @@ int pl_encode(const pl_message *in, uint8_t *buf, size_t cap, size_t *len)
         bool text = f->kind == PL_STR || f->kind == PL_BYTES;
         size_t n = text ? load_length(member, f) : 0;
         uint64_t number = text ? n : load(member, f->kind);
-        if (text ? n < f->low || n > f->high || (f->kind == PL_STR && !is_utf8(member + 1, n)) : !legal(f, number))
+        if (!legal(f, number) || (f->kind == PL_STR && !is_utf8(member + 1, n)))
             return PL_ERR_RANGE;
         if (cap - at < f->size + n)
             return PL_ERR_SPACE;
@@ -743,7 +821,7 @@ static uint64_t get(bit_reader *b, unsigned n)
     b->left -= n;
     while (n) {
         unsigned have = 8 - (b->at & 7), take = n < have ? n : have;
-        v = v << take | (b->data[b->at >> 3] >> (have - take) & ((1u << take) - 1));
+        v = v << take | ((unsigned)b->data[b->at >> 3] >> (have - take) & ((1u << take) - 1));
         b->at += take;
         n -= take;
     }
@@ -867,9 +945,10 @@ static void get_column(bit_reader *b, sink *s, pl_row *rows, size_t n, int64_t f
 int pl_track_decode(const uint8_t *body, size_t len, pl_row *rows, size_t max_rows, size_t *count, int *resolution)
 {
     bit_reader b = {body, len * 8, 0, 0};
-    uint64_t n = get_eg(&b, 0) + 1;
-    if (b.error || n > PL_MAX_BATCH)
+    uint64_t rows_minus_one = get_eg(&b, 0);
+    if (b.error || rows_minus_one >= PL_MAX_BATCH)
         return b.error ? b.error : PL_REJECT_RANGE;
+    size_t n = (size_t)rows_minus_one + 1;
     unsigned r = (unsigned)get(&b, 2), tick = (unsigned)get(&b, 2);
     if (b.error || r > 2)
         return b.error ? b.error : PL_REJECT_RANGE;
@@ -959,7 +1038,7 @@ static void put_eg(bit_writer *b, uint64_t code, unsigned k)
     put(b, code, width(code));
 }
 
-static int64_t fold(int64_t v, int64_t modulus)
+static int32_t fold(int32_t v, int32_t modulus)
 {
     if (!modulus)
         return v;
@@ -969,7 +1048,7 @@ static int64_t fold(int64_t v, int64_t modulus)
 
 /* bits << 8 | kind << 6 | parameter of the best coding. The cost of Rice is estimated from the sum of the codes; the
  * low bits of each code count as half of their maximum. */
-static uint64_t cheapest(const int64_t *steps, size_t start, size_t end, bool rice)
+static uint64_t cheapest(const int32_t *steps, size_t start, size_t end, bool rice)
 {
     uint64_t wide = 0, total = 0, n = end - start, other = 0;
     for (size_t i = start; i < end; i++) {
@@ -997,7 +1076,7 @@ static uint64_t cheapest(const int64_t *steps, size_t start, size_t end, bool ri
     return best;
 }
 
-static void put_steps(bit_writer *b, const int64_t *steps, size_t i, size_t n, unsigned mode)
+static void put_steps(bit_writer *b, const int32_t *steps, size_t i, size_t n, unsigned mode)
 {
     unsigned k = mode & 63;
     uint64_t run = 0;
@@ -1030,40 +1109,63 @@ static void put_steps(bit_writer *b, const int64_t *steps, size_t i, size_t n, u
 /* Differences that 32-bit devices do not encode; such a column is written raw. */
 #define TAME ((int64_t)1 << 29)
 
-static void put_column(bit_writer *b, const int64_t *v, size_t n, unsigned bits, int64_t modulus, bool rice)
+/* Replace v[from] to v[n - 1] by their differences, or differences by their sums. */
+static void difference(int32_t *v, size_t from, size_t n, int32_t modulus)
 {
-    int64_t steps[PL_MAX_BATCH];
+    for (size_t i = n; i-- > from;)
+        v[i] = fold(v[i] - v[i - 1], modulus);
+}
+
+static void sum(int32_t *v, size_t from, size_t n, int32_t modulus)
+{
+    for (size_t i = from; i < n; i++)
+        v[i] = fold(v[i] + v[i - 1], modulus);
+}
+
+static void put_raw(bit_writer *b, const int32_t *v, size_t n, unsigned bits, int32_t modulus)
+{
+    put(b, RAW, 3);
+    for (size_t i = 1; i < n; i++)
+        put(b, (uint64_t)(int64_t)(v[i] < 0 ? v[i] + modulus : v[i]), bits);
+}
+
+/* Write rows 1 to n - 1 of a column. `v` is overwritten. */
+static void put_column(bit_writer *b, int32_t *v, size_t n, unsigned bits, int32_t modulus, bool rice)
+{
     bool wild = false;
     if (n == 1)
         return;
     for (size_t i = 1; i < n; i++) {
-        steps[i] = fold(v[i] - v[i - 1], modulus);
-        wild |= steps[i] >= TAME || steps[i] <= -TAME;
+        int64_t step = (int64_t)v[i] - v[i - 1];
+        wild |= step >= TAME || step <= -TAME;
     }
-    uint64_t first = cheapest(steps, 1, n, rice), lead = zigzag(steps[1]), raw = bits * (n - 1);
-    for (size_t i = n - 1; i > 1; i--)
-        steps[i] = fold(steps[i] - steps[i - 1], modulus);
-    uint64_t second = cheapest(steps, 2, n, rice), cost = (second >> 8) + 2 * width(lead + 1) - 1;
-    if (wild || (raw <= cost && raw <= first >> 8)) {
-        put(b, RAW, 3);
-        for (size_t i = 1; i < n; i++)
-            put(b, (uint64_t)v[i], bits);
+    if (wild) {
+        put_raw(b, v, n, bits, 0);
+        return;
+    }
+    difference(v, 1, n, modulus);
+    uint64_t first = cheapest(v, 1, n, rice), lead = zigzag(v[1]), raw = bits * (n - 1);
+    difference(v, 2, n, modulus);
+    uint64_t second = cheapest(v, 2, n, rice), cost = (second >> 8) + 2 * width(lead + 1) - 1;
+    if (raw <= cost && raw <= first >> 8) {
+        sum(v, 2, n, modulus);
+        sum(v, 1, n, modulus);
+        put_raw(b, v, n, bits, modulus);
     } else if (cost < first >> 8) {
         put(b, 4 | (second & 255) >> 6, 3);
         put_eg(b, lead, 0);
-        put_steps(b, steps, 2, n, second & 255);
+        put_steps(b, v, 2, n, second & 255);
     } else {
-        for (size_t i = 2; i < n; i++)
-            steps[i] = fold(steps[i] + steps[i - 1], modulus);
+        sum(v, 2, n, modulus);
         put(b, (first & 255) >> 6, 3);
-        put_steps(b, steps, 1, n, first & 255);
+        put_steps(b, v, 1, n, first & 255);
     }
 }
 
 /* Compute the stored value of a column of a row; false if it cannot be stored. */
-static bool stored(const column_rule *c, unsigned r, int32_t value, int64_t *out)
+static bool stored(const column_rule *c, unsigned r, int32_t value, int32_t *out)
 {
-    int64_t v = value, d = c->divisor[r];
+    int32_t v = value, d = c->divisor[r];
     if (v < c->low || v > c->high) {
         *out = 0;
         return c->optional;
@@ -1078,29 +1180,29 @@ static bool stored(const column_rule *c, unsigned r, int32_t value, int64_t *out
 int pl_track_encode(const pl_row *rows, size_t n, int resolution, bool rice, unsigned omit, uint8_t *buf, size_t cap,
                     size_t *len)
 {
-    int64_t v[PL_MAX_BATCH];
+    int32_t v[PL_MAX_BATCH];
     bit_writer b = {buf, cap * 8, 0};
     unsigned tick = 0, present = 0, r = (unsigned)resolution - 5, bit = 1;
     if (n < 1 || n > PL_MAX_BATCH || resolution < 5 || resolution > 7)
         return PL_ERR_RANGE;
     int64_t start = rows[0].time_ms;
-    if (start < 0 || start / 1000 > (int64_t)UINT32_MAX)
-        return PL_ERR_RANGE;
     tick = start % 1000 != 0;
     for (size_t j = 0; j < n; j++) {
-        v[j] = rows[j].time_ms - start;
-        if (v[j] >= 1 << 29 || v[j] <= -(1 << 29))
+        int64_t time = rows[j].time_ms, since;
+        if (time < 0 || time / 1000 > (int64_t)UINT32_MAX || !(rows[j].value[PL_STATE] & 3))
             return PL_ERR_RANGE;
+        since = time - start;
+        if (since >= TAME || since <= -TAME)
+            return PL_ERR_RANGE;
+        v[j] = (int32_t)since;
         while (v[j] % ticks_ms[tick])
             tick++;
-        if (!(rows[j].value[PL_STATE] & 3))
-            return PL_ERR_RANGE;
     }
     for (size_t i = 0; i < PL_COLUMNS - 1; i++) {
         if (!columns[i].optional)
             continue;
         for (size_t j = 0; j < n && !(omit & bit); j++) {
-            int64_t value;
+            int32_t value;
             if (stored(&columns[i], r, rows[j].value[i], &value) && value)
                 present |= bit;
         }

@@ -124,8 +124,8 @@ enum { PL_DEVICE_STATUS_GPS_MODE_SILENT = 0, PL_DEVICE_STATUS_GPS_MODE_NO_FIX = 
 #define PL_DEVICE_STATUS_BATTERY_PCT_UNKNOWN 255
 #define PL_DEVICE_STATUS_CHARGE_UNKNOWN 255
 enum { PL_DEVICE_STATUS_CHARGE_DISCHARGING = 0, PL_DEVICE_STATUS_CHARGE_CHARGING = 1, PL_DEVICE_STATUS_CHARGE_FULL = 2, PL_DEVICE_STATUS_CHARGE_FAULT = 3 };
-#define PL_DEVICE_STATUS_SIGNAL_DBM_UNKNOWN -128
-#define PL_DEVICE_STATUS_TEMPERATURE_C_UNKNOWN -128
+#define PL_DEVICE_STATUS_SIGNAL_DBM_UNKNOWN (-128)
+#define PL_DEVICE_STATUS_TEMPERATURE_C_UNKNOWN (-128)
 #define PL_DEVICE_STATUS_STORAGE_FREE_PCT_UNKNOWN 255
 enum { PL_DEVICE_STATUS_ERRORS_GPS_SILENT = 1, PL_DEVICE_STATUS_ERRORS_CLOCK_UNSET = 2, PL_DEVICE_STATUS_ERRORS_STORAGE_FULL = 4, PL_DEVICE_STATUS_ERRORS_STORAGE_FAULT = 8, PL_DEVICE_STATUS_ERRORS_MODEM_FAULT = 16, PL_DEVICE_STATUS_ERRORS_CAMERA_FAULT = 32, PL_DEVICE_STATUS_ERRORS_MICROPHONE_FAULT = 64, PL_DEVICE_STATUS_ERRORS_OUTBOX_DROPPED = 128, PL_DEVICE_STATUS_ERRORS_KEY_EXHAUSTED = 256, PL_DEVICE_STATUS_ERRORS_OVERHEATED = 512 };
 #define PL_DEVICE_STATUS_HEAP_FREE_KB_UNKNOWN 65535
@@ -313,7 +313,7 @@ typedef struct {
     uint32_t command_id;
     uint8_t action;
     uint64_t expires_ms; /* ms */
-    struct { uint8_t len, data[40]; } operator;
+    struct { uint8_t len, data[40]; } operator_;
     uint32_t number;
     struct { uint8_t len, data[40]; } name;
     struct { uint8_t len, data[120]; } value;
@@ -338,7 +338,7 @@ typedef struct {
     uint32_t command_id;
     uint8_t action;
     uint64_t expires_ms; /* ms */
-    struct { uint8_t len, data[40]; } operator;
+    struct { uint8_t len, data[40]; } operator_;
     struct { uint8_t len, data[8]; } image;
     uint32_t bytes; /* B */
     uint32_t rollback_floor;
@@ -458,6 +458,10 @@ typedef struct {
     } as;
 } pl_message;
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* --- frames ------------------------------------------------------------------------------------------------- */
 
 /* Results of a call. 1 to 8 are the reasons of the reject table; a receiver may send them in a `reject` message. */
@@ -468,9 +472,9 @@ enum {
     PL_REPEATED = -3   /* receiving on a host: already accepted; drop it silently */
 };
 
-/* One direction of one device in one key epoch. */
+/* One direction of one device in one key epoch. Its contents are secret: pl_wipe it when it is no longer used. */
 typedef struct {
-    uint8_t inner[64], outer[64]; /* HMAC's padded keys (RFC 2104) */
+    uint32_t inner[8], outer[8]; /* SHA-256 after HMAC's padded keys (RFC 2104) */
     uint8_t context[34];
     uint8_t context_len;
     uint8_t direction; /* 0 up, 1 down */
@@ -497,10 +501,14 @@ int pl_open(const pl_channel *ch, const uint8_t *data, size_t len, pl_frame *out
 int pl_seal(const pl_channel *ch, uint8_t *buf, size_t cap, uint8_t type, uint32_t counter, size_t end, bool tail,
             size_t *len);
 
+/* Overwrite secrets with zeros; compilers do not remove it. */
+void pl_wipe(void *data, size_t len);
+
 /* HMAC-SHA256 under a channel's key, for tests. */
 void pl_mac(const pl_channel *ch, const uint8_t *data, size_t len, uint8_t digest[32]);
 
-/* Receiver of one device's frames in one direction: checks tag, epoch and counter. */
+/* Receiver of one device's frames in one direction: checks tag, epoch and counter. It holds the device key: pl_wipe it
+ * when it is no longer used. */
 typedef struct {
     uint8_t key[32];
     uint8_t id[32];
@@ -541,8 +549,13 @@ typedef struct {
 int pl_track_decode(const uint8_t *body, size_t len, pl_row *rows, size_t max_rows, size_t *count, int *resolution);
 
 /* Encode 1 to PL_MAX_BATCH rows within six days of each other. resolution is 5, 6 or 7; bit j of `omit` omits optional
- * column j. Needs about 3 KB of stack. */
+ * column j. Needs at most 1.5 KB of stack. */
 int pl_track_encode(const pl_row *rows, size_t count, int resolution, bool rice, unsigned omit, uint8_t *buf, size_t cap,
                     size_t *len);
+
+#ifdef __cplusplus
+}
+#endif
+
 
 #endif

@@ -12,6 +12,15 @@ _CORE_PARTS = ("core_sha256.c", "core_frames.c", "core_messages.c", "core_decode
 _HEAD = "/* {} Generated from protocol/schema.toml by protocol/generate.py; do not edit. */\n"
 # The signed kinds are odd: core_messages.c relies on it.
 _NAME = ("#ifdef PATROLINK_NAMES", "    const char *name;", "#endif")
+# Keywords of C and C++ (ISO/IEC 14882:2020, 5.11) that are words.
+_KEYWORDS = (
+    " alignas alignof and and_eq asm auto bitand bitor bool break case catch char class compl concept const consteval "
+    "constexpr constinit continue co_await co_return co_yield decltype default delete do double dynamic_cast else enum "
+    "explicit export extern false float for friend goto if inline int long mutable namespace new noexcept not not_eq "
+    "nullptr operator or or_eq private protected public register reinterpret_cast requires restrict return short "
+    "signed sizeof static static_assert static_cast struct switch template this thread_local throw true try typedef "
+    "typeid typename union unsigned using virtual void volatile wchar_t while xor xor_eq "
+)
 _KINDS = ("U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64", "STR", "BYTES")
 
 
@@ -24,16 +33,23 @@ def _number(value: int, kind: str) -> str:
         return f"UINT64_C({value})"
     if value == -(1 << 31):
         return f"({value + 1} - 1)"
+    if value < 0:
+        return f"({value})"
     return f"{value}u" if value > 0x7FFFFFFF else str(value)
+
+
+def _name(f: Field) -> str:
+    """Return the name of the member of a field: keywords of C and C++ get an underscore."""
+    return f"{f.name}_" if f" {f.name} " in _KEYWORDS else f.name
 
 
 def _member(f: Field) -> str:
     comment = f" /* {f.unit} */" if f.unit else ""
     if f.type in TEXTS:
         members = f"uint8_t len, data[{f.high}];" if f.size == 1 else f"uint16_t len; uint8_t data[{f.high}];"
-        return f"    struct {{ {members} }} {f.name};{comment}"
+        return f"    struct {{ {members} }} {_name(f)};{comment}"
     kind = f.type.replace("u", "uint").replace("i", "int", 1) if f.type[0] == "i" else f"uint{f.type[1:]}"
-    return f"    {kind}_t {f.name};{comment}"
+    return f"    {kind}_t {_name(f)};{comment}"
 
 
 def _structure(m: Message) -> list[str]:
@@ -130,19 +146,23 @@ def _enumerations(schema: Schema) -> list[str]:
     ]
 
 
-def _rule(m: Message, f: Field) -> str:
+def _limit(f: Field) -> str:
+    """Return the legal range of a field as a row of the table `limits`."""
     low, high = (str(n) if n >= 0 else f"(uint64_t)({_number(n, f.type)})" for n in (f.low, f.high))
     high = f"UINT64_C({high})" if f.high > 0x7FFFFFFF else high
-    unknown = "0, 0" if f.unknown is None else f"1, (uint64_t)({_number(f.unknown, f.type)})"
-    where = f"offsetof(pl_message, as.{m.name}.{f.name})"
-    return f'    {{{where}, PL_{f.type.upper()}, {f.size}, {low}, {high}, {unknown} NAMED("{f.name}")}},'
+    unknown = "0, 0" if f.unknown is None else f"(uint64_t)({_number(f.unknown, f.type)}), 1"
+    return f"    {{{low}, {high}, {unknown}}},"
+
+
+def _rule(m: Message, f: Field, limits: list[str]) -> str:
+    where = f"offsetof(pl_message, as.{m.name}.{_name(f)})"
+    return f'    {{{where}, PL_{f.type.upper()}, {f.size}, {limits.index(_limit(f))} NAMED("{f.name}")}},'
 
 
 def _names(schema: Schema) -> list[str]:
     reasons = sorted(schema.reject, key=lambda name: int(schema.reject[name]["code"]))
     return [
         "#define PL_REASONS " + ", ".join(f'"{name}"' for name in reasons),
-        "#define PL_ROW_NAMES " + ", ".join(f'"{c.name}"' for c in schema.columns[1:]),
     ]
 
 
@@ -164,11 +184,14 @@ def render_source(schema: Schema) -> str:
         "enum { " + ", ".join(f"PL_{kind}" for kind in _KINDS) + " };",
         "",
         "typedef struct {",
+        "    uint64_t low, high, unknown; /* str and bytes: minimum and maximum length; signed kinds: sign-extended */",
+        "    uint8_t has_unknown;",
+        "} limit_rule;",
+        "",
+        "typedef struct {",
         "    uint16_t offset;",
         "    uint8_t kind, size; /* str and bytes: size of the length */",
-        "    uint64_t low, high; /* str and bytes: minimum and maximum length; signed kinds: sign-extended */",
-        "    uint8_t has_unknown;",
-        "    uint64_t unknown;",
+        "    uint8_t limit;      /* index in limits, which fields share to save space */",
         *_NAME,
         "} field_rule;",
         "",
@@ -187,8 +210,15 @@ def render_source(schema: Schema) -> str:
         "} column_rule;",
         "",
     ]
+    limits = list(dict.fromkeys(_limit(f) for m in scalar for f in m.fields or ()))
+    lines += ["static const limit_rule limits[] = {", *limits, "};", ""]
     for m in scalar:
-        lines += [f"static const field_rule {m.name}_fields[] = {{", *[_rule(m, f) for f in m.fields or ()], "};", ""]
+        lines += [
+            f"static const field_rule {m.name}_fields[] = {{",
+            *[_rule(m, f, limits) for f in m.fields or ()],
+            "};",
+            "",
+        ]
     lines += ["static const message_rule messages[] = {"]
     lines += [f'    {{PL_{m.name.upper()}, {len(m.fields or ())}, {m.name}_fields NAMED("{m.name}")}},' for m in scalar]
     lines += ["};", "", "static const column_rule columns[PL_COLUMNS - 1] = {"]

@@ -1,3 +1,7 @@
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* --- frames ------------------------------------------------------------------------------------------------- */
 
 /* Results of a call. 1 to 8 are the reasons of the reject table; a receiver may send them in a `reject` message. */
@@ -8,9 +12,9 @@ enum {
     PL_REPEATED = -3   /* receiving on a host: already accepted; drop it silently */
 };
 
-/* One direction of one device in one key epoch. */
+/* One direction of one device in one key epoch. Its contents are secret: pl_wipe it when it is no longer used. */
 typedef struct {
-    uint8_t inner[64], outer[64]; /* HMAC's padded keys (RFC 2104) */
+    uint32_t inner[8], outer[8]; /* SHA-256 after HMAC's padded keys (RFC 2104) */
     uint8_t context[34];
     uint8_t context_len;
     uint8_t direction; /* 0 up, 1 down */
@@ -37,10 +41,14 @@ int pl_open(const pl_channel *ch, const uint8_t *data, size_t len, pl_frame *out
 int pl_seal(const pl_channel *ch, uint8_t *buf, size_t cap, uint8_t type, uint32_t counter, size_t end, bool tail,
             size_t *len);
 
+/* Overwrite secrets with zeros; compilers do not remove it. */
+void pl_wipe(void *data, size_t len);
+
 /* HMAC-SHA256 under a channel's key, for tests. */
 void pl_mac(const pl_channel *ch, const uint8_t *data, size_t len, uint8_t digest[32]);
 
-/* Receiver of one device's frames in one direction: checks tag, epoch and counter. */
+/* Receiver of one device's frames in one direction: checks tag, epoch and counter. It holds the device key: pl_wipe it
+ * when it is no longer used. */
 typedef struct {
     uint8_t key[32];
     uint8_t id[32];
@@ -81,6 +89,11 @@ typedef struct {
 int pl_track_decode(const uint8_t *body, size_t len, pl_row *rows, size_t max_rows, size_t *count, int *resolution);
 
 /* Encode 1 to PL_MAX_BATCH rows within six days of each other. resolution is 5, 6 or 7; bit j of `omit` omits optional
- * column j. Needs about 3 KB of stack. */
+ * column j. Needs at most 1.5 KB of stack. */
 int pl_track_encode(const pl_row *rows, size_t count, int resolution, bool rice, unsigned omit, uint8_t *buf, size_t cap,
                     size_t *len);
+
+#ifdef __cplusplus
+}
+#endif
+

@@ -21,7 +21,7 @@ static uint64_t get(bit_reader *b, unsigned n)
     b->left -= n;
     while (n) {
         unsigned have = 8 - (b->at & 7), take = n < have ? n : have;
-        v = v << take | (b->data[b->at >> 3] >> (have - take) & ((1u << take) - 1));
+        v = v << take | ((unsigned)b->data[b->at >> 3] >> (have - take) & ((1u << take) - 1));
         b->at += take;
         n -= take;
     }
@@ -145,9 +145,10 @@ static void get_column(bit_reader *b, sink *s, pl_row *rows, size_t n, int64_t f
 int pl_track_decode(const uint8_t *body, size_t len, pl_row *rows, size_t max_rows, size_t *count, int *resolution)
 {
     bit_reader b = {body, len * 8, 0, 0};
-    uint64_t n = get_eg(&b, 0) + 1;
-    if (b.error || n > PL_MAX_BATCH)
+    uint64_t rows_minus_one = get_eg(&b, 0);
+    if (b.error || rows_minus_one >= PL_MAX_BATCH)
         return b.error ? b.error : PL_REJECT_RANGE;
+    size_t n = (size_t)rows_minus_one + 1;
     unsigned r = (unsigned)get(&b, 2), tick = (unsigned)get(&b, 2);
     if (b.error || r > 2)
         return b.error ? b.error : PL_REJECT_RANGE;

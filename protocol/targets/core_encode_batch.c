@@ -32,7 +32,7 @@ static void put_eg(bit_writer *b, uint64_t code, unsigned k)
     put(b, code, width(code));
 }
 
-static int64_t fold(int64_t v, int64_t modulus)
+static int32_t fold(int32_t v, int32_t modulus)
 {
     if (!modulus)
         return v;
@@ -42,7 +42,7 @@ static int64_t fold(int64_t v, int64_t modulus)
 
 /* bits << 8 | kind << 6 | parameter of the best coding. The cost of Rice is estimated from the sum of the codes; the
  * low bits of each code count as half of their maximum. */
-static uint64_t cheapest(const int64_t *steps, size_t start, size_t end, bool rice)
+static uint64_t cheapest(const int32_t *steps, size_t start, size_t end, bool rice)
 {
     uint64_t wide = 0, total = 0, n = end - start, other = 0;
     for (size_t i = start; i < end; i++) {
@@ -70,7 +70,7 @@ static uint64_t cheapest(const int64_t *steps, size_t start, size_t end, bool ri
     return best;
 }
 
-static void put_steps(bit_writer *b, const int64_t *steps, size_t i, size_t n, unsigned mode)
+static void put_steps(bit_writer *b, const int32_t *steps, size_t i, size_t n, unsigned mode)
 {
     unsigned k = mode & 63;
     uint64_t run = 0;
@@ -103,40 +103,63 @@ static void put_steps(bit_writer *b, const int64_t *steps, size_t i, size_t n, u
 /* Differences that 32-bit devices do not encode; such a column is written raw. */
 #define TAME ((int64_t)1 << 29)
 
-static void put_column(bit_writer *b, const int64_t *v, size_t n, unsigned bits, int64_t modulus, bool rice)
+/* Replace v[from] to v[n - 1] by their differences, or differences by their sums. */
+static void difference(int32_t *v, size_t from, size_t n, int32_t modulus)
 {
-    int64_t steps[PL_MAX_BATCH];
+    for (size_t i = n; i-- > from;)
+        v[i] = fold(v[i] - v[i - 1], modulus);
+}
+
+static void sum(int32_t *v, size_t from, size_t n, int32_t modulus)
+{
+    for (size_t i = from; i < n; i++)
+        v[i] = fold(v[i] + v[i - 1], modulus);
+}
+
+static void put_raw(bit_writer *b, const int32_t *v, size_t n, unsigned bits, int32_t modulus)
+{
+    put(b, RAW, 3);
+    for (size_t i = 1; i < n; i++)
+        put(b, (uint64_t)(int64_t)(v[i] < 0 ? v[i] + modulus : v[i]), bits);
+}
+
+/* Write rows 1 to n - 1 of a column. `v` is overwritten. */
+static void put_column(bit_writer *b, int32_t *v, size_t n, unsigned bits, int32_t modulus, bool rice)
+{
     bool wild = false;
     if (n == 1)
         return;
     for (size_t i = 1; i < n; i++) {
-        steps[i] = fold(v[i] - v[i - 1], modulus);
-        wild |= steps[i] >= TAME || steps[i] <= -TAME;
+        int64_t step = (int64_t)v[i] - v[i - 1];
+        wild |= step >= TAME || step <= -TAME;
     }
-    uint64_t first = cheapest(steps, 1, n, rice), lead = zigzag(steps[1]), raw = bits * (n - 1);
-    for (size_t i = n - 1; i > 1; i--)
-        steps[i] = fold(steps[i] - steps[i - 1], modulus);
-    uint64_t second = cheapest(steps, 2, n, rice), cost = (second >> 8) + 2 * width(lead + 1) - 1;
-    if (wild || (raw <= cost && raw <= first >> 8)) {
-        put(b, RAW, 3);
-        for (size_t i = 1; i < n; i++)
-            put(b, (uint64_t)v[i], bits);
+    if (wild) {
+        put_raw(b, v, n, bits, 0);
+        return;
+    }
+    difference(v, 1, n, modulus);
+    uint64_t first = cheapest(v, 1, n, rice), lead = zigzag(v[1]), raw = bits * (n - 1);
+    difference(v, 2, n, modulus);
+    uint64_t second = cheapest(v, 2, n, rice), cost = (second >> 8) + 2 * width(lead + 1) - 1;
+    if (raw <= cost && raw <= first >> 8) {
+        sum(v, 2, n, modulus);
+        sum(v, 1, n, modulus);
+        put_raw(b, v, n, bits, modulus);
     } else if (cost < first >> 8) {
         put(b, 4 | (second & 255) >> 6, 3);
         put_eg(b, lead, 0);
-        put_steps(b, steps, 2, n, second & 255);
+        put_steps(b, v, 2, n, second & 255);
     } else {
-        for (size_t i = 2; i < n; i++)
-            steps[i] = fold(steps[i] + steps[i - 1], modulus);
+        sum(v, 2, n, modulus);
         put(b, (first & 255) >> 6, 3);
-        put_steps(b, steps, 1, n, first & 255);
+        put_steps(b, v, 1, n, first & 255);
     }
 }
 
 /* Compute the stored value of a column of a row; false if it cannot be stored. */
-static bool stored(const column_rule *c, unsigned r, int32_t value, int64_t *out)
+static bool stored(const column_rule *c, unsigned r, int32_t value, int32_t *out)
 {
-    int64_t v = value, d = c->divisor[r];
+    int32_t v = value, d = c->divisor[r];
     if (v < c->low || v > c->high) {
         *out = 0;
         return c->optional;
@@ -151,29 +174,29 @@ static bool stored(const column_rule *c, unsigned r, int32_t value, int64_t *out
 int pl_track_encode(const pl_row *rows, size_t n, int resolution, bool rice, unsigned omit, uint8_t *buf, size_t cap,
                     size_t *len)
 {
-    int64_t v[PL_MAX_BATCH];
+    int32_t v[PL_MAX_BATCH];
     bit_writer b = {buf, cap * 8, 0};
     unsigned tick = 0, present = 0, r = (unsigned)resolution - 5, bit = 1;
     if (n < 1 || n > PL_MAX_BATCH || resolution < 5 || resolution > 7)
         return PL_ERR_RANGE;
     int64_t start = rows[0].time_ms;
-    if (start < 0 || start / 1000 > (int64_t)UINT32_MAX)
-        return PL_ERR_RANGE;
     tick = start % 1000 != 0;
     for (size_t j = 0; j < n; j++) {
-        v[j] = rows[j].time_ms - start;
-        if (v[j] >= 1 << 29 || v[j] <= -(1 << 29))
+        int64_t time = rows[j].time_ms, since;
+        if (time < 0 || time / 1000 > (int64_t)UINT32_MAX || !(rows[j].value[PL_STATE] & 3))
             return PL_ERR_RANGE;
+        since = time - start;
+        if (since >= TAME || since <= -TAME)
+            return PL_ERR_RANGE;
+        v[j] = (int32_t)since;
         while (v[j] % ticks_ms[tick])
             tick++;
-        if (!(rows[j].value[PL_STATE] & 3))
-            return PL_ERR_RANGE;
     }
     for (size_t i = 0; i < PL_COLUMNS - 1; i++) {
         if (!columns[i].optional)
             continue;
         for (size_t j = 0; j < n && !(omit & bit); j++) {
-            int64_t value;
+            int32_t value;
             if (stored(&columns[i], r, rows[j].value[i], &value) && value)
                 present |= bit;
         }

@@ -15,6 +15,7 @@ int pl_channel_init(pl_channel *ch, const uint8_t key[32], const uint8_t *id, si
     set_key(ch, key);
     pl_mac(ch, text, n, derived);
     set_key(ch, derived);
+    pl_wipe(derived, sizeof derived);
     ch->direction = (uint8_t)direction;
     ch->phase = (uint8_t)(epoch & 1);
     ch->context[0] = (uint8_t)id_len;
@@ -82,8 +83,9 @@ int pl_seal(const pl_channel *ch, uint8_t *buf, size_t cap, uint8_t type, uint32
     size_t n = tag_bytes(type);
     if (end + n > cap || end + n > PL_MAX_FRAME)
         return PL_ERR_SPACE;
+    unsigned flags = (tail ? PL_FLAG_TAIL : 0u) | (ch->phase ? PL_FLAG_PHASE : 0u);
     buf[0] = (uint8_t)(PL_VERSION << 5 | type);
-    buf[1] = (uint8_t)((tail ? PL_FLAG_TAIL : 0) << 4 | (ch->phase ? PL_FLAG_PHASE : 0) << 4 | counter >> 24);
+    buf[1] = (uint8_t)(flags << 4 | counter >> 24);
     buf[2] = (uint8_t)(counter >> 16);
     buf[3] = (uint8_t)(counter >> 8);
     buf[4] = (uint8_t)counter;
@@ -160,6 +162,7 @@ int pl_receive(pl_receiver *r, const uint8_t *data, size_t len, pl_frame *out)
             r->epoch++;
             forget(r);
         }
+        pl_wipe(&next, sizeof next);
     }
     return result == PL_OK ? take(r, out->counter) : result;
 }

@@ -8,7 +8,7 @@ static bool is_utf8(const uint8_t *s, size_t len)
         if (more < 0 || (size_t)more > len - i)
             return false;
         if (more)
-            c &= 0x3f >> more;
+            c &= 0x3fu >> more;
         for (int j = 0; j < more; j++) {
             if (s[i] >> 6 != 2)
                 return false;
@@ -53,13 +53,15 @@ static size_t load_length(const uint8_t *at, const field_rule *f)
     return (size_t)load(at, f->size == 1 ? PL_U8 : PL_U16);
 }
 
+/* Whether a value, or a length of str or bytes, is legal. */
 static bool legal(const field_rule *f, uint64_t v)
 {
-    if (f->has_unknown && v == f->unknown)
+    const limit_rule *limit = &limits[f->limit];
+    if (limit->has_unknown && v == limit->unknown)
         return true;
-    if (f->kind & 1) /* the signed kinds are odd */
-        return (int64_t)v >= (int64_t)f->low && (int64_t)v <= (int64_t)f->high;
-    return v >= f->low && v <= f->high;
+    if (f->kind == PL_I8 || f->kind == PL_I16 || f->kind == PL_I32)
+        return (int64_t)v >= (int64_t)limit->low && (int64_t)v <= (int64_t)limit->high;
+    return v >= limit->low && v <= limit->high;
 }
 
 static const message_rule *rule_of(uint8_t type)
@@ -88,7 +90,7 @@ int pl_decode(uint8_t type, const uint8_t *body, size_t len, pl_message *out)
                 n = n << 8 | body[at++];
             if (len - at < n)
                 return PL_REJECT_LENGTH;
-            if (n < f->low || n > f->high || (f->kind == PL_STR && !is_utf8(body + at, n)))
+            if (!legal(f, n) || (f->kind == PL_STR && !is_utf8(body + at, n)))
                 return PL_REJECT_RANGE;
             store(member, f->size == 1 ? PL_U8 : PL_U16, n);
             for (size_t i = 0; i < n; i++)
@@ -117,7 +119,7 @@ int pl_encode(const pl_message *in, uint8_t *buf, size_t cap, size_t *len)
         bool text = f->kind == PL_STR || f->kind == PL_BYTES;
         size_t n = text ? load_length(member, f) : 0;
         uint64_t number = text ? n : load(member, f->kind);
-        if (text ? n < f->low || n > f->high || (f->kind == PL_STR && !is_utf8(member + 1, n)) : !legal(f, number))
+        if (!legal(f, number) || (f->kind == PL_STR && !is_utf8(member + 1, n)))
             return PL_ERR_RANGE;
         if (cap - at < f->size + n)
             return PL_ERR_SPACE;

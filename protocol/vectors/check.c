@@ -18,7 +18,6 @@
 #include <string.h>
 
 static const char *const reasons[] = {"", PL_REASONS};
-static const char *const row_names[] = {PL_ROW_NAMES};
 
 static size_t unhex(const char *text, uint8_t *out, size_t cap)
 {
@@ -62,7 +61,7 @@ static void print_message(const pl_message *message)
             text(member + 1, load_length(member, f));
         else if (f->kind == PL_BYTES)
             hex(member + f->size, load_length(member, f));
-        else if (f->has_unknown && load(member, f->kind) == f->unknown)
+        else if (limits[f->limit].has_unknown && load(member, f->kind) == limits[f->limit].unknown)
             printf("null");
         else if (f->kind & 1)
             printf("%" PRId64, (int64_t)load(member, f->kind));
@@ -77,7 +76,7 @@ static void print_rows(const pl_row *rows, size_t n, int resolution)
     printf("{\"message\": \"position_batch\", \"resolution\": %d, \"rows\": [", resolution);
     for (size_t i = 0; i < n; i++) {
         printf("%s[%" PRId64, i ? ", " : "", rows[i].time_ms);
-        for (size_t j = 0; j < sizeof row_names / sizeof *row_names; j++)
+        for (size_t j = 0; j < PL_COLUMNS - 1; j++)
             if (rows[i].value[j] == PL_UNKNOWN)
                 printf(", null");
             else

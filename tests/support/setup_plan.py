@@ -42,13 +42,15 @@ PROGRAMS = (
         "gcc",
         "gcc libc6-dev",
         "integration/cli/test_shown_commands.py "
-        "protocol/test_conformance.py integration/ptt/test_srtp_interop.py integration/clips/test_p256.py",
+        "protocol/test_conformance.py protocol/test_c_codec.py integration/ptt/test_srtp_interop.py "
+        "integration/clips/test_p256.py",
     ),
+    Program("g++", "g++", "protocol/test_c_codec.py"),
     Program(
         "arm-none-eabi-gcc",
         "gcc-arm-none-eabi libnewlib-arm-none-eabi",
         "integration/cli/test_shown_commands.py integration/emulator/test_pico.py "
-        "protocol/test_conformance.py integration/emulator/test_image.py integration/emulator/test_fleet.py "
+        "protocol/test_c_codec.py integration/emulator/test_image.py integration/emulator/test_fleet.py "
         "integration/device/test_serial_camera.py integration/live/test_live_modem.py hil/test_lockstep.py "
         "hil/test_patrol.py",
     ),
@@ -62,7 +64,7 @@ PROGRAMS = (
     ),
     Program("cmake", "cmake", "integration/emulator/test_pico.py"),
     Program("ninja", "ninja-build", "integration/emulator/test_pico.py"),
-    Program("clang", "clang libclang-rt-dev", "protocol/test_fuzz_c.py protocol/test_conformance.py"),
+    Program("clang", "clang libclang-rt-dev", "protocol/test_fuzz_c.py protocol/test_c_codec.py"),
     Program("gpsd", "gpsd", "integration/device/test_gpsd.py"),
     Program(
         "chromium",
