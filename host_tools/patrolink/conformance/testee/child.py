@@ -44,8 +44,10 @@ class Child:
         self._closed = False  # standard output has ended
         self._refused = False  # standard input takes nothing any more
         self._stopping = False
-        for target in (self._read_output, self._read_errors, self._write_input):
-            threading.Thread(target=target, daemon=True).start()
+        targets = (self._read_output, self._read_errors, self._write_input)
+        self._threads = [threading.Thread(target=target, daemon=True) for target in targets]
+        for thread in self._threads:
+            thread.start()
 
     def _read_output(self) -> None:
         stream = self._process.stdout
@@ -162,6 +164,8 @@ class Child:
         else:
             self._process.kill()
         self._process.wait()
+        for thread in self._threads:
+            thread.join(_EXIT_WAIT_S)  # longer only if a process of another session holds the pipes
         with self._condition:
             text = bytes(self._errors).decode(errors="backslashreplace")[-STDERR_MAX_CHARS:]
         return Ending(code, text)
