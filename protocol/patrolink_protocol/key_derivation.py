@@ -5,6 +5,7 @@
 | label                                     | context                     | use                                        |
 |-------------------------------------------|-----------------------------|--------------------------------------------|
 | patrolink-up, patrolink-down              |                             | tags of frames (SPEC.md)                   |
+| patrolink-up-cipher, patrolink-down-cipher |                            | confidential bodies (SPEC.md), 16 bytes    |
 | patrolink-ptt-up, patrolink-ptt-down      |                             | SRTCP of floor control (PTT.md)            |
 | patrolink-ptt-wrap                        |                             | wrapping of group keys (PTT.md)            |
 | patrolink-live-up, patrolink-live-down    | command id, u32; expiry, u64 | SRTP and SRTCP of a live view (CLIP.md)   |

@@ -108,6 +108,7 @@ def figures(result: dict) -> Figures:
     per_unit = {name: cycles * PER_CYCLE / n for name, (n, cycles, _) in steps.items()}
     out["instructions per fix, first byte to encoded"] = per_unit["row"] + per_unit["encode"]
     out["instructions per fix, encoding"] = per_unit["encode"]
+    out["instructions per frame, encrypting"] = per_unit["encrypt"]
     out["instructions per frame, signing"] = per_unit["sign"]
     out["instructions per frame, into the outbox"] = per_unit["store"]
     out["instructions per publish, QoS 1"] = per_unit["publish"]

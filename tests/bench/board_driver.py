@@ -19,7 +19,7 @@ from agent.tracking.reporter import Reporter
 from compat import umqtt_import
 from compat.stream import Network
 from hal.baremetal.platform import Clock, Files, Store, battery
-from patrolink_protocol import frame
+from patrolink_protocol import cipher, frame
 
 ROUNDS = 8
 DEVICE = b"bench-1"
@@ -137,12 +137,16 @@ def fixes():
         receiver.flush()
         row.end()
     count = reporter.open_rows()
-    encode, sign, store = Meter(), Meter(), Meter()
+    encode, encrypt, sign, store = Meter(), Meter(), Meter(), Meter()
+    frame_cipher = cipher.FrameCipher(bytes(cipher.KEY_BYTES))
     out = memoryview(bytearray(m.MAX_FRAME))
     for i in range(ROUNDS):
         encode.begin()
         end, _ = reporter._track.fit_into(out, frame.HEADER_BYTES)
         encode.end()
+        encrypt.begin()
+        frame_cipher.apply(out, out, frame.HEADER_BYTES, end)
+        encrypt.end()
         sign.begin()
         n = channel.seal_into(out, m.POSITION_BATCH, i, end)
         sign.end()
@@ -151,7 +155,9 @@ def fixes():
         store.end()
     publish = measure_publish(clock, out[:n])
     results = {"row": (row, count), "encode": (encode, ROUNDS * count)}
-    results.update({"sign": (sign, ROUNDS), "store": (store, ROUNDS), "publish": (publish, ROUNDS)})
+    results.update(
+        {"encrypt": (encrypt, ROUNDS), "sign": (sign, ROUNDS), "store": (store, ROUNDS), "publish": (publish, ROUNDS)}
+    )
     results = {name: (times, meter.cycles, meter.bytes) for name, (meter, times) in results.items()}
     results["frame"] = (count, n)
     return results

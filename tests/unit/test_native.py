@@ -8,7 +8,7 @@ from array import array
 
 from agent.audio import samples
 from agent.gps import framer
-from patrolink_protocol import track_encoder
+from patrolink_protocol import cipher_kernels, track_encoder
 from patrolink_protocol.native_fallback import load_interpreted
 from seeded_random import seeded
 
@@ -176,3 +176,20 @@ def test_native_quantizing_of_rows_equals_interpreted():
         assert store(track_encoder.kernels, seeded(seed)) == store(load_loops(track_encoder.kernels), seeded(seed)), (
             seed
         )
+
+
+def combine(loops, below):
+    """Return the results of the loops for a random header and body."""
+    blocks = bytearray(16 * 20)
+    header = bytes([below(256) for _ in range(5 + below(20))])
+    loops.fill_counter_blocks(blocks, below(20), header, below(1 << 12))
+    body = bytearray([below(256) for _ in range(320)])
+    start = below(100)
+    loops.xor_into(body, start, below(320 - start), blocks)
+    return bytes(blocks), bytes(body)
+
+
+def test_native_combination_with_the_key_stream_equals_interpreted():
+    interpreted = load_loops(cipher_kernels)
+    for seed in range(SEED, SEED + 50):
+        assert combine(cipher_kernels, seeded(seed)) == combine(interpreted, seeded(seed)), seed

@@ -1,0 +1,68 @@
+"""Encryption of confidential bodies (SPEC.md, "Confidential bodies"): AES-128 in counter mode. MicroPython subset.
+
+    key              first 16 bytes of a derived key of the direction and epoch, see `key_derivation`
+    counter block    header of the frame as sent, 5 bytes | zeros, 7 bytes | number of the block from 0, 4 bytes
+
+(NIST SP 800-38A, 6.5.) The header contains the frame's counter, which is used once in a direction and epoch, so that no
+counter block is used twice under a key.
+"""
+
+try:
+    from cryptolib import aes
+except ImportError:
+    from .cipher_cpython import FrameCipher
+else:
+    try:
+        from . import cipher_kernels as kernels
+    except SyntaxError:  # a MicroPython without the native code emitter
+        from patrolink_protocol.native_fallback import load_interpreted
+
+        kernels = load_interpreted(__file__[: __file__.rfind("/")] + "/cipher_kernels.py")
+
+    _STREAM_BLOCKS = 16  # computed at once: enough for a frame of 100 positions
+    _ECB = 1
+
+    # Buffer shared by all keys, with a view of each number of blocks: one frame is encrypted at a time.
+    _stream = bytearray(16 * _STREAM_BLOCKS)
+    _views = [memoryview(_stream)[: 16 * i] for i in range(_STREAM_BLOCKS + 1)]
+
+    class FrameCipher:
+        """Encrypts and decrypts the frames of one direction of one device in one key epoch.
+
+        Allocates nothing per frame.
+
+        Args:
+            key: KEY_BYTES bytes.
+        """
+
+        def __init__(self, key):
+            self._encrypt = aes(key, _ECB).encrypt
+
+        def apply(self, header, buf, start, end):
+            """Encrypt buf[start:end] in place, or decrypt it: both are the same.
+
+            Args:
+                header: Buffer that begins with the header of the frame.
+                buf: Writable buffer.
+                start: Offset of the body.
+                end: Offset of the tag; at most 1024 bytes after `start`.
+
+            Raises:
+                IndexError: The range is not within `buf`.
+            """
+            if not 0 <= start <= end <= len(buf) or end - start > 1024 or len(header) < 5:
+                raise IndexError("the body is outside its buffer, or too long")
+            number = 0
+            while start < end:
+                n = min(end - start, 16 * _STREAM_BLOCKS)
+                count = (n + 15) >> 4
+                view = _views[count]
+                kernels.fill_counter_blocks(_stream, count, header, number)
+                self._encrypt(view, view)
+                kernels.xor_into(buf, start, n, _stream)
+                start += n
+                number += count
+
+
+KEY_BYTES = 16
+__all__ = ["KEY_BYTES", "FrameCipher"]
