@@ -158,7 +158,7 @@ def test_an_answered_event_that_cannot_be_removed_is_not_sent_again():
     files = MemoryFiles()
     clock = Clock()
     events = EventQueue(files, clock.now_ms)
-    events.put(event(7, 7), 7, 7)
+    events.put(event(7, 7), 7)
     drain(events)
     files.fault = EIO
     assert events.remove(7) == 1 and events.faults == 1
@@ -187,7 +187,7 @@ def test_a_queue_of_events_starts_on_storage_that_cannot_be_read():
     files = MemoryFiles()
     files.fault = EIO
     events = EventQueue(files, lambda: 0)
-    assert events.faults == 1 and events.put(event(1, 1), 1, 1) and drain(events) == [event(1, 1)]
+    assert events.faults == 1 and events.put(event(1, 1), 1) and drain(events) == [event(1, 1)]
 
 
 def test_a_granted_ssrc_that_cannot_be_stored_is_not_used():

@@ -37,7 +37,7 @@ def test_an_event_is_repeated_with_growing_intervals_until_it_is_answered():
     clock = Clock()
     events = EventQueue(MemoryFiles(), clock.now_ms)
     data = event(7, 7)
-    assert events.put(data, 7, 7)
+    assert events.put(data, 7)
     times = []
     for _ in range(4000):
         if drain(events) == [data]:
@@ -54,7 +54,7 @@ def test_an_answered_event_is_repeated_once_a_minute_until_it_is_closed():
     files = MemoryFiles()
     events = EventQueue(files, clock.now_ms)
     data = event(7, 7)
-    events.put(data, 7, 7)
+    events.put(data, 7)
     drain(events)
     assert events.answer(8) == 0 and events.answer(7) == 1
     assert len(events) == 0 and events.acknowledged == 1 and drain(events) == []
@@ -71,7 +71,7 @@ def test_an_answered_event_is_repeated_once_a_minute_until_it_is_closed():
 
 def test_a_new_session_repeats_unanswered_events_at_once():
     events = EventQueue(MemoryFiles(), Clock().now_ms)
-    events.put(event(1, 1), 1, 1)
+    events.put(event(1, 1), 1)
     assert len(drain(events)) == 1 and drain(events) == []
     events.retry_all()
     assert len(drain(events)) == 1
@@ -82,10 +82,10 @@ def test_events_survive_a_power_cut_in_any_byte_of_a_write():
     for cut in range(len(data) + 6):
         files = MemoryFiles()
         first = EventQueue(files, Clock().now_ms)
-        assert first.put(event(3, 3), 3, 3)
+        assert first.put(event(3, 3), 3)
         files.left = cut
         try:
-            stored = first.put(data, 5, 5)
+            stored = first.put(data, 5)
         except PowerCut:
             stored = False
         files.left = None
@@ -97,7 +97,7 @@ def test_events_survive_a_power_cut_in_any_byte_of_a_write():
 
 def test_damaged_events_are_not_sent():
     files = MemoryFiles()
-    EventQueue(files, Clock().now_ms).put(event(1, 1), 1, 1)
+    EventQueue(files, Clock().now_ms).put(event(1, 1), 1)
     name = files.names()[0]
     for i in range(len(files.data[name])):
         files.data[name][i] ^= 4
@@ -111,7 +111,7 @@ def test_an_event_is_sent_although_storage_is_full():
     files = MemoryFiles()
     files.full = 10
     events = EventQueue(files, Clock().now_ms)
-    assert events.put(event(1, 1), 1, 1) and events.faults == 1
+    assert events.put(event(1, 1), 1) and events.faults == 1
     assert drain(events) == [event(1, 1)]
     events.retry_all()
     assert drain(events) == [event(1, 1)] and events.remove(1) == 1 and len(events) == 0

@@ -76,7 +76,7 @@ class EventQueue:
         return len([entry for entry in self._entries if not entry.is_answered])
 
     def _read_event_id(self):
-        return struct.unpack_from(">I", self._buf, framing.HEADER_BYTES)[0]
+        return struct.unpack_from(">I", self._buf, 1)[0] & framing.COUNTER_MAX
 
     def _read(self, name):
         """Read a file into the buffer; return the length of its frame, 0 when its CRC does not match."""
@@ -94,20 +94,19 @@ class EventQueue:
         self._buf[: len(source)] = source
         return len(source)
 
-    def put(self, frame, counter, event_id):
+    def put(self, frame, event_id):
         """Store the frame of an event.
 
         Args:
             frame: The sealed frame, bytes-like.
-            counter: Its frame counter, which names the file.
-            event_id: Id of the event.
+            event_id: Id of the event, which is the counter of its frame: the body is encrypted.
 
         Returns:
             False when the queue is full; the caller then uses the outbox.
         """
         if len(self._entries) >= LIMIT:
             return False
-        source = "e%010d" % counter
+        source = "e%010d" % event_id
         n = len(frame)
         buf = memoryview(bytearray(n + 4))  # events are rare, and the buffer of `peek` may be in use
         buf[:n] = frame

@@ -214,7 +214,7 @@ class Reporter:
         n = self._channel.seal_into(self._buf, m.EVENT, counter, end)
         self.frames += 1
         self._outbox.limit_spread(counter)
-        if not (ack_wanted and self._event_queue.put(self._view[:n], counter, counter)):
+        if not (ack_wanted and self._event_queue.put(self._view[:n], counter)):
             self._outbox.put(self._view[:n])
         return counter
 

@@ -284,14 +284,13 @@ class Board:
                 self._monitor.sums["frames_refused_by_storage"] += 1
             return accepted
 
-        def keep_recorded(data: memoryview, counter: int, event_id: int) -> bool:
-            accepted: bool = keep(data, counter, event_id)
+        def keep_recorded(data: memoryview, event_id: int) -> bool:
+            accepted: bool = keep(data, event_id)
             if accepted:
                 is_stored = isinstance(device.event_queue._entries[-1].source, str)
                 if is_stored:
-                    self._monitor.frame_recorded(self.name, counter)
-                if counter == event_id:
-                    self._monitor.sos.raised(self.name, event_id, is_stored)
+                    self._monitor.frame_recorded(self.name, event_id)
+                self._monitor.sos.raised(self.name, event_id, is_stored)
             return accepted
 
         def receive_observed(data: bytes) -> None:
