@@ -67,21 +67,21 @@ static const limit_rule limits[] = {
     {0, UINT64_C(4294967294), (uint64_t)(4294967295u), 1},
     {(uint64_t)((-2147483647)), 2147483647, (uint64_t)((-2147483647 - 1)), 1},
     {0, 80, 0, 0},
+    {0, 268435455, 0, 0},
+    {0, 31, 0, 0},
     {0, UINT64_C(18446744073709551615), 0, 0},
     {0, 240, 0, 0},
     {1, 6, 0, 0},
     {0, 200, 0, 0},
-    {1, 65535, 0, 0},
-    {0, 33, 0, 0},
-    {0, 64, 0, 0},
-    {0, 120, 0, 0},
-    {257, 16777472, (uint64_t)(0), 1},
-    {0, 268435455, 0, 0},
-    {0, 31, 0, 0},
-    {2147483648, UINT64_C(4294967295), 0, 0},
     {0, 250, 0, 0},
     {0, 16777471, 0, 0},
     {1, 900, 0, 0},
+    {2147483648, UINT64_C(4294967295), 0, 0},
+    {0, 64, 0, 0},
+    {1, 65535, 0, 0},
+    {0, 33, 0, 0},
+    {0, 120, 0, 0},
+    {257, 16777472, (uint64_t)(0), 1},
 };
 
 static const field_rule hello_fields[] = {
@@ -147,19 +147,18 @@ static const field_rule event_fields[] = {
     {offsetof(pl_message, as.event.text), PL_STR, 1, 23 NAMED("text")},
 };
 
-static const field_rule event_state_fields[] = {
-    {offsetof(pl_message, as.event_state.event_id), PL_U32, 4, 0 NAMED("event_id")},
-    {offsetof(pl_message, as.event_state.state), PL_U8, 1, 1 NAMED("state")},
-    {offsetof(pl_message, as.event_state.time_ms), PL_U64, 8, 24 NAMED("time_ms")},
-    {offsetof(pl_message, as.event_state.eta_s), PL_U16, 2, 13 NAMED("eta_s")},
-    {offsetof(pl_message, as.event_state.who), PL_STR, 1, 5 NAMED("who")},
+static const field_rule reject_fields[] = {
+    {offsetof(pl_message, as.reject.counter), PL_U32, 4, 24 NAMED("counter")},
+    {offsetof(pl_message, as.reject.message_type), PL_U8, 1, 25 NAMED("message_type")},
+    {offsetof(pl_message, as.reject.reason), PL_U8, 1, 1 NAMED("reason")},
+    {offsetof(pl_message, as.reject.detail), PL_STR, 1, 5 NAMED("detail")},
 };
 
 static const field_rule ptt_burst_fields[] = {
     {offsetof(pl_message, as.ptt_burst.group), PL_U32, 4, 0 NAMED("group")},
     {offsetof(pl_message, as.ptt_burst.role), PL_U8, 1, 20 NAMED("role")},
     {offsetof(pl_message, as.ptt_burst.outcome), PL_U8, 1, 1 NAMED("outcome")},
-    {offsetof(pl_message, as.ptt_burst.start_ms), PL_U64, 8, 24 NAMED("start_ms")},
+    {offsetof(pl_message, as.ptt_burst.start_ms), PL_U64, 8, 26 NAMED("start_ms")},
     {offsetof(pl_message, as.ptt_burst.duration_ms), PL_U32, 4, 0 NAMED("duration_ms")},
     {offsetof(pl_message, as.ptt_burst.access_ms), PL_U16, 2, 13 NAMED("access_ms")},
     {offsetof(pl_message, as.ptt_burst.packets), PL_U16, 2, 2 NAMED("packets")},
@@ -176,12 +175,12 @@ static const field_rule text_fields[] = {
     {offsetof(pl_message, as.text.lat_e7), PL_I32, 4, 17 NAMED("lat_e7")},
     {offsetof(pl_message, as.text.lon_e7), PL_I32, 4, 18 NAMED("lon_e7")},
     {offsetof(pl_message, as.text.sender), PL_STR, 1, 5 NAMED("sender")},
-    {offsetof(pl_message, as.text.text), PL_STR, 1, 25 NAMED("text")},
+    {offsetof(pl_message, as.text.text), PL_STR, 1, 27 NAMED("text")},
 };
 
 static const field_rule text_state_fields[] = {
     {offsetof(pl_message, as.text_state.text_id), PL_U32, 4, 0 NAMED("text_id")},
-    {offsetof(pl_message, as.text_state.state), PL_U8, 1, 26 NAMED("state")},
+    {offsetof(pl_message, as.text_state.state), PL_U8, 1, 28 NAMED("state")},
     {offsetof(pl_message, as.text_state.time_ms), PL_U64, 8, 16 NAMED("time_ms")},
 };
 
@@ -195,8 +194,8 @@ static const field_rule duty_fields[] = {
 };
 
 static const field_rule patrol_summary_fields[] = {
-    {offsetof(pl_message, as.patrol_summary.start_ms), PL_U64, 8, 24 NAMED("start_ms")},
-    {offsetof(pl_message, as.patrol_summary.end_ms), PL_U64, 8, 24 NAMED("end_ms")},
+    {offsetof(pl_message, as.patrol_summary.start_ms), PL_U64, 8, 26 NAMED("start_ms")},
+    {offsetof(pl_message, as.patrol_summary.end_ms), PL_U64, 8, 26 NAMED("end_ms")},
     {offsetof(pl_message, as.patrol_summary.distance_m), PL_U32, 4, 0 NAMED("distance_m")},
     {offsetof(pl_message, as.patrol_summary.fixes), PL_U32, 4, 0 NAMED("fixes")},
     {offsetof(pl_message, as.patrol_summary.posts), PL_U16, 2, 2 NAMED("posts")},
@@ -216,23 +215,71 @@ static const field_rule hazard_fields[] = {
     {offsetof(pl_message, as.hazard.lon_e7), PL_I32, 4, 18 NAMED("lon_e7")},
     {offsetof(pl_message, as.hazard.photo_clip), PL_U32, 4, 21 NAMED("photo_clip")},
     {offsetof(pl_message, as.hazard.photo_sha256), PL_BYTES, 1, 19 NAMED("photo_sha256")},
-    {offsetof(pl_message, as.hazard.text), PL_STR, 1, 27 NAMED("text")},
+    {offsetof(pl_message, as.hazard.text), PL_STR, 1, 29 NAMED("text")},
+};
+
+static const field_rule ptt_status_fields[] = {
+    {offsetof(pl_message, as.ptt_status.room), PL_U8, 1, 1 NAMED("room")},
+    {offsetof(pl_message, as.ptt_status.groups), PL_BYTES, 1, 30 NAMED("groups")},
+};
+
+static const field_rule firmware_request_fields[] = {
+    {offsetof(pl_message, as.firmware_request.image), PL_BYTES, 1, 6 NAMED("image")},
+    {offsetof(pl_message, as.firmware_request.offset), PL_U32, 4, 31 NAMED("offset")},
+    {offsetof(pl_message, as.firmware_request.max_bytes), PL_U16, 2, 32 NAMED("max_bytes")},
+};
+
+static const field_rule firmware_block_fields[] = {
+    {offsetof(pl_message, as.firmware_block.image), PL_BYTES, 1, 6 NAMED("image")},
+    {offsetof(pl_message, as.firmware_block.offset), PL_U32, 4, 31 NAMED("offset")},
+    {offsetof(pl_message, as.firmware_block.data), PL_BYTES, 2, 32 NAMED("data")},
+};
+
+static const field_rule time_sync_fields[] = {
+    {offsetof(pl_message, as.time_sync.originate_ms), PL_U64, 8, 26 NAMED("originate_ms")},
+    {offsetof(pl_message, as.time_sync.receive_ms), PL_U64, 8, 16 NAMED("receive_ms")},
+    {offsetof(pl_message, as.time_sync.transmit_ms), PL_U64, 8, 16 NAMED("transmit_ms")},
+};
+
+static const field_rule event_state_fields[] = {
+    {offsetof(pl_message, as.event_state.event_id), PL_U32, 4, 0 NAMED("event_id")},
+    {offsetof(pl_message, as.event_state.state), PL_U8, 1, 1 NAMED("state")},
+    {offsetof(pl_message, as.event_state.time_ms), PL_U64, 8, 26 NAMED("time_ms")},
+    {offsetof(pl_message, as.event_state.eta_s), PL_U16, 2, 13 NAMED("eta_s")},
+    {offsetof(pl_message, as.event_state.who), PL_STR, 1, 5 NAMED("who")},
+};
+
+static const field_rule ptt_group_fields[] = {
+    {offsetof(pl_message, as.ptt_group.group), PL_U32, 4, 0 NAMED("group")},
+    {offsetof(pl_message, as.ptt_group.kind), PL_U8, 1, 1 NAMED("kind")},
+    {offsetof(pl_message, as.ptt_group.rights), PL_U8, 1, 1 NAMED("rights")},
+    {offsetof(pl_message, as.ptt_group.priority), PL_U8, 1, 1 NAMED("priority")},
+    {offsetof(pl_message, as.ptt_group.rank), PL_U8, 1, 1 NAMED("rank")},
+    {offsetof(pl_message, as.ptt_group.codec), PL_U8, 1, 20 NAMED("codec")},
+    {offsetof(pl_message, as.ptt_group.ssrc), PL_U32, 4, 33 NAMED("ssrc")},
+    {offsetof(pl_message, as.ptt_group.hub_ssrc), PL_U32, 4, 0 NAMED("hub_ssrc")},
+    {offsetof(pl_message, as.ptt_group.key), PL_U16, 2, 2 NAMED("key")},
+    {offsetof(pl_message, as.ptt_group.wrapped), PL_BYTES, 1, 5 NAMED("wrapped")},
+    {offsetof(pl_message, as.ptt_group.floor_port), PL_U16, 2, 2 NAMED("floor_port")},
+    {offsetof(pl_message, as.ptt_group.media_port), PL_U16, 2, 2 NAMED("media_port")},
+    {offsetof(pl_message, as.ptt_group.host), PL_STR, 1, 34 NAMED("host")},
+    {offsetof(pl_message, as.ptt_group.name), PL_STR, 1, 5 NAMED("name")},
 };
 
 static const field_rule clip_manifest_fields[] = {
     {offsetof(pl_message, as.clip_manifest.clip_id), PL_U32, 4, 0 NAMED("clip_id")},
     {offsetof(pl_message, as.clip_manifest.trigger), PL_U8, 1, 1 NAMED("trigger")},
     {offsetof(pl_message, as.clip_manifest.codec), PL_U8, 1, 1 NAMED("codec")},
-    {offsetof(pl_message, as.clip_manifest.start_ms), PL_U64, 8, 24 NAMED("start_ms")},
+    {offsetof(pl_message, as.clip_manifest.start_ms), PL_U64, 8, 26 NAMED("start_ms")},
     {offsetof(pl_message, as.clip_manifest.duration_ms), PL_U32, 4, 0 NAMED("duration_ms")},
     {offsetof(pl_message, as.clip_manifest.pre_event_ms), PL_U32, 4, 0 NAMED("pre_event_ms")},
-    {offsetof(pl_message, as.clip_manifest.segments), PL_U16, 2, 28 NAMED("segments")},
+    {offsetof(pl_message, as.clip_manifest.segments), PL_U16, 2, 35 NAMED("segments")},
     {offsetof(pl_message, as.clip_manifest.bytes), PL_U32, 4, 0 NAMED("bytes")},
     {offsetof(pl_message, as.clip_manifest.event_id), PL_U32, 4, 21 NAMED("event_id")},
     {offsetof(pl_message, as.clip_manifest.previous_chain), PL_BYTES, 1, 19 NAMED("previous_chain")},
     {offsetof(pl_message, as.clip_manifest.chain), PL_BYTES, 1, 19 NAMED("chain")},
-    {offsetof(pl_message, as.clip_manifest.signer), PL_BYTES, 1, 29 NAMED("signer")},
-    {offsetof(pl_message, as.clip_manifest.signature), PL_BYTES, 1, 30 NAMED("signature")},
+    {offsetof(pl_message, as.clip_manifest.signer), PL_BYTES, 1, 36 NAMED("signer")},
+    {offsetof(pl_message, as.clip_manifest.signature), PL_BYTES, 1, 34 NAMED("signature")},
 };
 
 static const field_rule clip_state_fields[] = {
@@ -245,11 +292,11 @@ static const field_rule clip_state_fields[] = {
 static const field_rule command_fields[] = {
     {offsetof(pl_message, as.command.command_id), PL_U32, 4, 0 NAMED("command_id")},
     {offsetof(pl_message, as.command.action), PL_U8, 1, 1 NAMED("action")},
-    {offsetof(pl_message, as.command.expires_ms), PL_U64, 8, 24 NAMED("expires_ms")},
+    {offsetof(pl_message, as.command.expires_ms), PL_U64, 8, 26 NAMED("expires_ms")},
     {offsetof(pl_message, as.command.operator_), PL_STR, 1, 5 NAMED("operator")},
     {offsetof(pl_message, as.command.number), PL_U32, 4, 21 NAMED("number")},
     {offsetof(pl_message, as.command.name), PL_STR, 1, 5 NAMED("name")},
-    {offsetof(pl_message, as.command.value), PL_STR, 1, 31 NAMED("value")},
+    {offsetof(pl_message, as.command.value), PL_STR, 1, 37 NAMED("value")},
 };
 
 static const field_rule answer_fields[] = {
@@ -263,67 +310,12 @@ static const field_rule answer_fields[] = {
 static const field_rule firmware_fields[] = {
     {offsetof(pl_message, as.firmware.command_id), PL_U32, 4, 0 NAMED("command_id")},
     {offsetof(pl_message, as.firmware.action), PL_U8, 1, 1 NAMED("action")},
-    {offsetof(pl_message, as.firmware.expires_ms), PL_U64, 8, 24 NAMED("expires_ms")},
+    {offsetof(pl_message, as.firmware.expires_ms), PL_U64, 8, 26 NAMED("expires_ms")},
     {offsetof(pl_message, as.firmware.operator_), PL_STR, 1, 5 NAMED("operator")},
     {offsetof(pl_message, as.firmware.image), PL_BYTES, 1, 6 NAMED("image")},
-    {offsetof(pl_message, as.firmware.bytes), PL_U32, 4, 32 NAMED("bytes")},
+    {offsetof(pl_message, as.firmware.bytes), PL_U32, 4, 38 NAMED("bytes")},
     {offsetof(pl_message, as.firmware.rollback_floor), PL_U32, 4, 0 NAMED("rollback_floor")},
     {offsetof(pl_message, as.firmware.version), PL_STR, 1, 4 NAMED("version")},
-};
-
-static const field_rule time_sync_fields[] = {
-    {offsetof(pl_message, as.time_sync.originate_ms), PL_U64, 8, 24 NAMED("originate_ms")},
-    {offsetof(pl_message, as.time_sync.receive_ms), PL_U64, 8, 16 NAMED("receive_ms")},
-    {offsetof(pl_message, as.time_sync.transmit_ms), PL_U64, 8, 16 NAMED("transmit_ms")},
-};
-
-static const field_rule certify_fields[] = {
-    {offsetof(pl_message, as.certify.operation), PL_U8, 1, 1 NAMED("operation")},
-    {offsetof(pl_message, as.certify.seconds), PL_U16, 2, 2 NAMED("seconds")},
-    {offsetof(pl_message, as.certify.frames_accepted), PL_U32, 4, 0 NAMED("frames_accepted")},
-    {offsetof(pl_message, as.certify.frames_refused), PL_U32, 4, 0 NAMED("frames_refused")},
-    {offsetof(pl_message, as.certify.payload), PL_BYTES, 1, 27 NAMED("payload")},
-};
-
-static const field_rule reject_fields[] = {
-    {offsetof(pl_message, as.reject.counter), PL_U32, 4, 33 NAMED("counter")},
-    {offsetof(pl_message, as.reject.message_type), PL_U8, 1, 34 NAMED("message_type")},
-    {offsetof(pl_message, as.reject.reason), PL_U8, 1, 1 NAMED("reason")},
-    {offsetof(pl_message, as.reject.detail), PL_STR, 1, 5 NAMED("detail")},
-};
-
-static const field_rule ptt_group_fields[] = {
-    {offsetof(pl_message, as.ptt_group.group), PL_U32, 4, 0 NAMED("group")},
-    {offsetof(pl_message, as.ptt_group.kind), PL_U8, 1, 1 NAMED("kind")},
-    {offsetof(pl_message, as.ptt_group.rights), PL_U8, 1, 1 NAMED("rights")},
-    {offsetof(pl_message, as.ptt_group.priority), PL_U8, 1, 1 NAMED("priority")},
-    {offsetof(pl_message, as.ptt_group.rank), PL_U8, 1, 1 NAMED("rank")},
-    {offsetof(pl_message, as.ptt_group.codec), PL_U8, 1, 20 NAMED("codec")},
-    {offsetof(pl_message, as.ptt_group.ssrc), PL_U32, 4, 35 NAMED("ssrc")},
-    {offsetof(pl_message, as.ptt_group.hub_ssrc), PL_U32, 4, 0 NAMED("hub_ssrc")},
-    {offsetof(pl_message, as.ptt_group.key), PL_U16, 2, 2 NAMED("key")},
-    {offsetof(pl_message, as.ptt_group.wrapped), PL_BYTES, 1, 5 NAMED("wrapped")},
-    {offsetof(pl_message, as.ptt_group.floor_port), PL_U16, 2, 2 NAMED("floor_port")},
-    {offsetof(pl_message, as.ptt_group.media_port), PL_U16, 2, 2 NAMED("media_port")},
-    {offsetof(pl_message, as.ptt_group.host), PL_STR, 1, 30 NAMED("host")},
-    {offsetof(pl_message, as.ptt_group.name), PL_STR, 1, 5 NAMED("name")},
-};
-
-static const field_rule ptt_status_fields[] = {
-    {offsetof(pl_message, as.ptt_status.room), PL_U8, 1, 1 NAMED("room")},
-    {offsetof(pl_message, as.ptt_status.groups), PL_BYTES, 1, 36 NAMED("groups")},
-};
-
-static const field_rule firmware_request_fields[] = {
-    {offsetof(pl_message, as.firmware_request.image), PL_BYTES, 1, 6 NAMED("image")},
-    {offsetof(pl_message, as.firmware_request.offset), PL_U32, 4, 37 NAMED("offset")},
-    {offsetof(pl_message, as.firmware_request.max_bytes), PL_U16, 2, 38 NAMED("max_bytes")},
-};
-
-static const field_rule firmware_block_fields[] = {
-    {offsetof(pl_message, as.firmware_block.image), PL_BYTES, 1, 6 NAMED("image")},
-    {offsetof(pl_message, as.firmware_block.offset), PL_U32, 4, 37 NAMED("offset")},
-    {offsetof(pl_message, as.firmware_block.data), PL_BYTES, 2, 38 NAMED("data")},
 };
 
 static const field_rule firmware_status_fields[] = {
@@ -335,31 +327,39 @@ static const field_rule firmware_status_fields[] = {
     {offsetof(pl_message, as.firmware_status.text), PL_STR, 1, 23 NAMED("text")},
 };
 
+static const field_rule certify_fields[] = {
+    {offsetof(pl_message, as.certify.operation), PL_U8, 1, 1 NAMED("operation")},
+    {offsetof(pl_message, as.certify.seconds), PL_U16, 2, 2 NAMED("seconds")},
+    {offsetof(pl_message, as.certify.frames_accepted), PL_U32, 4, 0 NAMED("frames_accepted")},
+    {offsetof(pl_message, as.certify.frames_refused), PL_U32, 4, 0 NAMED("frames_refused")},
+    {offsetof(pl_message, as.certify.payload), PL_BYTES, 1, 29 NAMED("payload")},
+};
+
 static const message_rule messages[] = {
     {PL_HELLO, 13, hello_fields NAMED("hello")},
     {PL_DEVICE_STATUS, 18, device_status_fields NAMED("device_status")},
     {PL_NO_FIX, 7, no_fix_fields NAMED("no_fix")},
     {PL_EVENT, 13, event_fields NAMED("event")},
-    {PL_EVENT_STATE, 5, event_state_fields NAMED("event_state")},
+    {PL_REJECT, 4, reject_fields NAMED("reject")},
     {PL_PTT_BURST, 10, ptt_burst_fields NAMED("ptt_burst")},
     {PL_TEXT, 8, text_fields NAMED("text")},
     {PL_TEXT_STATE, 3, text_state_fields NAMED("text_state")},
     {PL_DUTY, 6, duty_fields NAMED("duty")},
     {PL_PATROL_SUMMARY, 10, patrol_summary_fields NAMED("patrol_summary")},
     {PL_HAZARD, 9, hazard_fields NAMED("hazard")},
+    {PL_PTT_STATUS, 2, ptt_status_fields NAMED("ptt_status")},
+    {PL_FIRMWARE_REQUEST, 3, firmware_request_fields NAMED("firmware_request")},
+    {PL_FIRMWARE_BLOCK, 3, firmware_block_fields NAMED("firmware_block")},
+    {PL_TIME_SYNC, 3, time_sync_fields NAMED("time_sync")},
+    {PL_EVENT_STATE, 5, event_state_fields NAMED("event_state")},
+    {PL_PTT_GROUP, 14, ptt_group_fields NAMED("ptt_group")},
     {PL_CLIP_MANIFEST, 13, clip_manifest_fields NAMED("clip_manifest")},
     {PL_CLIP_STATE, 4, clip_state_fields NAMED("clip_state")},
     {PL_COMMAND, 7, command_fields NAMED("command")},
     {PL_ANSWER, 5, answer_fields NAMED("answer")},
     {PL_FIRMWARE, 8, firmware_fields NAMED("firmware")},
-    {PL_TIME_SYNC, 3, time_sync_fields NAMED("time_sync")},
-    {PL_CERTIFY, 5, certify_fields NAMED("certify")},
-    {PL_REJECT, 4, reject_fields NAMED("reject")},
-    {PL_PTT_GROUP, 14, ptt_group_fields NAMED("ptt_group")},
-    {PL_PTT_STATUS, 2, ptt_status_fields NAMED("ptt_status")},
-    {PL_FIRMWARE_REQUEST, 3, firmware_request_fields NAMED("firmware_request")},
-    {PL_FIRMWARE_BLOCK, 3, firmware_block_fields NAMED("firmware_block")},
     {PL_FIRMWARE_STATUS, 6, firmware_status_fields NAMED("firmware_status")},
+    {PL_CERTIFY, 5, certify_fields NAMED("certify")},
 };
 
 static const column_rule columns[PL_COLUMNS - 1] = {
@@ -523,9 +523,10 @@ int pl_channel_init(pl_channel *ch, const uint8_t key[32], const uint8_t *id, si
     return PL_OK;
 }
 
-static size_t tag_bytes(uint8_t type) { return PL_LONG_TAG >> type & 1 ? PL_LONG_TAG_BYTES : PL_TAG_BYTES; }
+static size_t tag_bytes(uint8_t type) { return type >= PL_LONG_TAG_FROM ? PL_LONG_TAG_BYTES : PL_TAG_BYTES; }
 
-int pl_open(const pl_channel *ch, const uint8_t *data, size_t len, pl_frame *out)
+/* Steps 1 to 6 of SPEC.md, "Frame": everything before the counter. */
+static int authenticate(const pl_channel *ch, const uint8_t *data, size_t len, pl_frame *out)
 {
     uint8_t digest[32], diff = 0;
     if (len < PL_HEADER + PL_TAG_BYTES || len > PL_MAX_FRAME)
@@ -543,7 +544,19 @@ int pl_open(const pl_channel *ch, const uint8_t *data, size_t len, pl_frame *out
     if (diff)
         return PL_REJECT_TAG;
     uint8_t flags = data[1] >> 4;
-    if (flags & ~(PL_FLAG_TAIL | PL_FLAG_PHASE) || !(flags & PL_FLAG_PHASE) != !ch->phase)
+    if (flags & ~(PL_FLAG_TAIL | PL_FLAG_PHASE | PL_FLAG_ENCRYPTED) || !(flags & PL_FLAG_PHASE) != !ch->phase)
+        return PL_REJECT_CRITICAL;
+    out->type = type;
+    out->counter = (uint32_t)(data[1] & 15) << 24 | (uint32_t)data[2] << 16 | (uint32_t)data[3] << 8 | data[4];
+    return PL_OK;
+}
+
+/* Steps 8 and 9: tail and type of an authentic frame. */
+static int read_parts(const pl_channel *ch, const uint8_t *data, size_t len, pl_frame *out)
+{
+    size_t end = len - tag_bytes(out->type);
+    uint8_t flags = data[1] >> 4;
+    if (flags & PL_FLAG_ENCRYPTED)
         return PL_REJECT_CRITICAL;
     out->tail = data + end;
     out->tail_len = 0;
@@ -562,13 +575,17 @@ int pl_open(const pl_channel *ch, const uint8_t *data, size_t len, pl_frame *out
             return PL_REJECT_CRITICAL;
         end -= 1 + out->tail_len;
     }
-    if (!((ch->direction ? PL_DOWN : PL_UP) >> type & 1))
+    if (!((ch->direction ? PL_DOWN : PL_UP) >> out->type & 1))
         return PL_REJECT_TYPE;
-    out->type = type;
-    out->counter = (uint32_t)(data[1] & 15) << 24 | (uint32_t)data[2] << 16 | (uint32_t)data[3] << 8 | data[4];
     out->body = data + PL_HEADER;
     out->body_len = end - PL_HEADER;
     return PL_OK;
+}
+
+int pl_open(const pl_channel *ch, const uint8_t *data, size_t len, pl_frame *out)
+{
+    int result = authenticate(ch, data, len, out);
+    return result == PL_OK ? read_parts(ch, data, len, out) : result;
 }
 
 int pl_seal(const pl_channel *ch, uint8_t *buf, size_t cap, uint8_t type, uint32_t counter, size_t end, bool tail,
@@ -649,11 +666,11 @@ int pl_receive(pl_receiver *r, const uint8_t *data, size_t len, pl_frame *out)
 {
     int result;
     if (len < PL_HEADER || !(data[1] >> 4 & PL_FLAG_PHASE) == !r->channel.phase || r->epoch == UINT32_MAX) {
-        result = pl_open(&r->channel, data, len, out);
+        result = authenticate(&r->channel, data, len, out);
     } else {
         pl_channel next;
         pl_channel_init(&next, r->key, r->id, r->id_len, r->channel.direction, r->epoch + 1);
-        result = pl_open(&next, data, len, out);
+        result = authenticate(&next, data, len, out);
         if (result == PL_OK) {
             r->channel = next;
             r->epoch++;
@@ -661,7 +678,9 @@ int pl_receive(pl_receiver *r, const uint8_t *data, size_t len, pl_frame *out)
         }
         pl_wipe(&next, sizeof next);
     }
-    return result == PL_OK ? take(r, out->counter) : result;
+    if (result == PL_OK)
+        result = take(r, out->counter);
+    return result == PL_OK ? read_parts(&r->channel, data, len, out) : result;
 }
 
 /* --- scalar messages ---------------------------------------------------------------------------------------- */

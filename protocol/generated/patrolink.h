@@ -12,17 +12,19 @@
 #define PL_HEADER 5
 #define PL_TAG_BYTES 8
 #define PL_LONG_TAG_BYTES 16
+#define PL_LONG_TAG_FROM 20
 #define PL_COUNTER_MAX 0xFFFFFFFu
 #define PL_FLAG_TAIL 8
 #define PL_FLAG_PHASE 4
+#define PL_FLAG_ENCRYPTED 2
 #define PL_MAX_FRAME 1024
 #define PL_MAX_BATCH 255
 #define PL_REPLAY_WINDOW 65536
-#define PL_SCHEMA_HASH 0x70A90444u
-/* Bit t is set if type t has a long tag, is allowed up, is allowed down. */
-#define PL_LONG_TAG 0x022BE040u
-#define PL_UP 0x02DD7FBEu
-#define PL_DOWN 0x013EC340u
+#define PL_SCHEMA_HASH 0x3EFDF28Eu
+/* Bit t is set if type t is allowed up, is allowed down, is encrypted by its sender. */
+#define PL_UP 0x1AC47FFEu
+#define PL_DOWN 0x15B48340u
+#define PL_CONFIDENTIAL 0x03F03FB4u
 
 /* Message types. */
 enum {
@@ -31,26 +33,26 @@ enum {
     PL_DEVICE_STATUS = 3,
     PL_NO_FIX = 4,
     PL_EVENT = 5,
-    PL_EVENT_STATE = 6,
+    PL_REJECT = 6,
     PL_PTT_BURST = 7,
     PL_TEXT = 8,
     PL_TEXT_STATE = 9,
     PL_DUTY = 10,
     PL_PATROL_SUMMARY = 11,
     PL_HAZARD = 12,
-    PL_CLIP_MANIFEST = 13,
-    PL_CLIP_STATE = 14,
-    PL_COMMAND = 15,
-    PL_ANSWER = 16,
-    PL_FIRMWARE = 17,
+    PL_PTT_STATUS = 13,
+    PL_FIRMWARE_REQUEST = 14,
+    PL_FIRMWARE_BLOCK = 15,
     PL_TIME_SYNC = 18,
-    PL_CERTIFY = 19,
-    PL_REJECT = 20,
+    PL_EVENT_STATE = 20,
     PL_PTT_GROUP = 21,
-    PL_PTT_STATUS = 22,
-    PL_FIRMWARE_REQUEST = 23,
-    PL_FIRMWARE_BLOCK = 24,
-    PL_FIRMWARE_STATUS = 25,
+    PL_CLIP_MANIFEST = 22,
+    PL_CLIP_STATE = 23,
+    PL_COMMAND = 24,
+    PL_ANSWER = 25,
+    PL_FIRMWARE = 26,
+    PL_FIRMWARE_STATUS = 27,
+    PL_CERTIFY = 28,
 };
 
 /* Reasons to refuse a frame. */
@@ -175,16 +177,13 @@ enum { PL_EVENT_CAUSE_BUTTON = 0, PL_EVENT_CAUSE_MOTION = 1, PL_EVENT_CAUSE_DISP
 #define PL_EVENT_REF_UNKNOWN 4294967295u
 #define PL_EVENT_VALUE_UNKNOWN (-2147483647 - 1)
 
-/* Answer of the hub to an event: who handles it. The device shows it to the wearer. */
+/* An authentic frame was refused. Never sent for a frame whose tag did not match, nor for a reject. */
 typedef struct {
-    uint32_t event_id;
-    uint8_t state;
-    uint64_t time_ms; /* ms */
-    uint16_t eta_s; /* s */
-    struct { uint8_t len, data[40]; } who;
-} pl_event_state;
-enum { PL_EVENT_STATE_STATE_RECEIVED = 1, PL_EVENT_STATE_STATE_READ = 2, PL_EVENT_STATE_STATE_ACCEPTED = 3, PL_EVENT_STATE_STATE_ARRIVED = 4, PL_EVENT_STATE_STATE_RESOLVED = 5, PL_EVENT_STATE_STATE_FALSE_ALARM = 6 };
-#define PL_EVENT_STATE_ETA_S_UNKNOWN 65535
+    uint32_t counter;
+    uint8_t message_type;
+    uint8_t reason;
+    struct { uint8_t len, data[40]; } detail;
+} pl_reject;
 
 /* Summary of one talk burst that the device sent or received (TS 22.179 KPIs). */
 typedef struct {
@@ -278,6 +277,67 @@ enum { PL_HAZARD_SEVERITY_INFORMATION = 0, PL_HAZARD_SEVERITY_MINOR = 1, PL_HAZA
 #define PL_HAZARD_LON_E7_UNKNOWN (-2147483647 - 1)
 #define PL_HAZARD_PHOTO_CLIP_UNKNOWN 4294967295u
 
+/* Talk groups and group keys that the device holds. The hub sends `ptt_group` again for each group that differs from the terms in force (PTT.md). */
+typedef struct {
+    uint8_t room;
+    struct { uint8_t len, data[250]; } groups;
+} pl_ptt_status;
+
+/* Request for the bytes of an image from an offset. One request is outstanding at a time; the hub answers with one `firmware_block`, and only for an image that it requested to be installed. */
+typedef struct {
+    struct { uint8_t len, data[8]; } image;
+    uint32_t offset; /* B */
+    uint16_t max_bytes; /* B */
+} pl_firmware_request;
+
+/* Bytes of an image. The device ignores a block of another image, another offset, or more bytes than it requested. The image is verified by the signature of its header and by its hashes. */
+typedef struct {
+    struct { uint8_t len, data[8]; } image;
+    uint32_t offset; /* B */
+    struct { uint16_t len; uint8_t data[900]; } data;
+} pl_firmware_block;
+
+/* Clock offset as in NTP (RFC 5905, section 8): the device sends `originate_ms` only, the hub answers with all three times. */
+typedef struct {
+    uint64_t originate_ms; /* ms */
+    uint64_t receive_ms; /* ms */
+    uint64_t transmit_ms; /* ms */
+} pl_time_sync;
+#define PL_TIME_SYNC_RECEIVE_MS_UNKNOWN UINT64_C(0)
+#define PL_TIME_SYNC_TRANSMIT_MS_UNKNOWN UINT64_C(0)
+
+/* Answer of the hub to an event: who handles it. The device shows it to the wearer. */
+typedef struct {
+    uint32_t event_id;
+    uint8_t state;
+    uint64_t time_ms; /* ms */
+    uint16_t eta_s; /* s */
+    struct { uint8_t len, data[40]; } who;
+} pl_event_state;
+enum { PL_EVENT_STATE_STATE_RECEIVED = 1, PL_EVENT_STATE_STATE_READ = 2, PL_EVENT_STATE_STATE_ACCEPTED = 3, PL_EVENT_STATE_STATE_ARRIVED = 4, PL_EVENT_STATE_STATE_RESOLVED = 5, PL_EVENT_STATE_STATE_FALSE_ALARM = 6 };
+#define PL_EVENT_STATE_ETA_S_UNKNOWN 65535
+
+/* Membership of the device in a talk group, with its terms and keys (PTT.md), or the end of the membership. The newest message of a group is in force. */
+typedef struct {
+    uint32_t group;
+    uint8_t kind;
+    uint8_t rights;
+    uint8_t priority;
+    uint8_t rank;
+    uint8_t codec;
+    uint32_t ssrc;
+    uint32_t hub_ssrc;
+    uint16_t key;
+    struct { uint8_t len, data[40]; } wrapped;
+    uint16_t floor_port;
+    uint16_t media_port;
+    struct { uint8_t len, data[64]; } host;
+    struct { uint8_t len, data[40]; } name;
+} pl_ptt_group;
+enum { PL_PTT_GROUP_KIND_GROUP = 0, PL_PTT_GROUP_KIND_PRIVATE = 1, PL_PTT_GROUP_KIND_DYNAMIC = 2 };
+enum { PL_PTT_GROUP_RIGHTS_LISTEN = 1, PL_PTT_GROUP_RIGHTS_TALK = 2, PL_PTT_GROUP_RIGHTS_EMERGENCY = 4, PL_PTT_GROUP_RIGHTS_BROADCAST = 8 };
+enum { PL_PTT_GROUP_CODEC_PCMA = 0, PL_PTT_GROUP_CODEC_OPUS = 1 };
+
 /* Announces a clip: its contents and the end of its hash chain. */
 typedef struct {
     uint32_t clip_id;
@@ -347,74 +407,6 @@ typedef struct {
 enum { PL_FIRMWARE_ACTION_INSTALL = 1, PL_FIRMWARE_ACTION_CANCEL = 2 };
 #define PL_FIRMWARE_BYTES_UNKNOWN 0
 
-/* Clock offset as in NTP (RFC 5905, section 8): the device sends `originate_ms` only, the hub answers with all three times. */
-typedef struct {
-    uint64_t originate_ms; /* ms */
-    uint64_t receive_ms; /* ms */
-    uint64_t transmit_ms; /* ms */
-} pl_time_sync;
-#define PL_TIME_SYNC_RECEIVE_MS_UNKNOWN UINT64_C(0)
-#define PL_TIME_SYNC_TRANSMIT_MS_UNKNOWN UINT64_C(0)
-
-/* Certification mode, modelled on LoRaWAN TS009: a tester controls the device through the protocol. The device shows the mode to the wearer and leaves it after `seconds`. */
-typedef struct {
-    uint8_t operation;
-    uint16_t seconds; /* s */
-    uint32_t frames_accepted;
-    uint32_t frames_refused;
-    struct { uint8_t len, data[200]; } payload;
-} pl_certify;
-enum { PL_CERTIFY_OPERATION_ENTER = 1, PL_CERTIFY_OPERATION_LEAVE = 2, PL_CERTIFY_OPERATION_ECHO = 3, PL_CERTIFY_OPERATION_REPORT_COUNTERS = 4, PL_CERTIFY_OPERATION_SEND_VECTOR = 5, PL_CERTIFY_OPERATION_POWER_CUT = 6, PL_CERTIFY_OPERATION_RESULT = 7 };
-
-/* An authentic frame was refused. Never sent for a frame whose tag did not match, nor for a reject. */
-typedef struct {
-    uint32_t counter;
-    uint8_t message_type;
-    uint8_t reason;
-    struct { uint8_t len, data[40]; } detail;
-} pl_reject;
-
-/* Membership of the device in a talk group, with its terms and keys (PTT.md), or the end of the membership. The newest message of a group is in force. */
-typedef struct {
-    uint32_t group;
-    uint8_t kind;
-    uint8_t rights;
-    uint8_t priority;
-    uint8_t rank;
-    uint8_t codec;
-    uint32_t ssrc;
-    uint32_t hub_ssrc;
-    uint16_t key;
-    struct { uint8_t len, data[40]; } wrapped;
-    uint16_t floor_port;
-    uint16_t media_port;
-    struct { uint8_t len, data[64]; } host;
-    struct { uint8_t len, data[40]; } name;
-} pl_ptt_group;
-enum { PL_PTT_GROUP_KIND_GROUP = 0, PL_PTT_GROUP_KIND_PRIVATE = 1, PL_PTT_GROUP_KIND_DYNAMIC = 2 };
-enum { PL_PTT_GROUP_RIGHTS_LISTEN = 1, PL_PTT_GROUP_RIGHTS_TALK = 2, PL_PTT_GROUP_RIGHTS_EMERGENCY = 4, PL_PTT_GROUP_RIGHTS_BROADCAST = 8 };
-enum { PL_PTT_GROUP_CODEC_PCMA = 0, PL_PTT_GROUP_CODEC_OPUS = 1 };
-
-/* Talk groups and group keys that the device holds. The hub sends `ptt_group` again for each group that differs from the terms in force (PTT.md). */
-typedef struct {
-    uint8_t room;
-    struct { uint8_t len, data[250]; } groups;
-} pl_ptt_status;
-
-/* Request for the bytes of an image from an offset. One request is outstanding at a time; the hub answers with one `firmware_block`, and only for an image that it requested to be installed. */
-typedef struct {
-    struct { uint8_t len, data[8]; } image;
-    uint32_t offset; /* B */
-    uint16_t max_bytes; /* B */
-} pl_firmware_request;
-
-/* Bytes of an image. The device ignores a block of another image, another offset, or more bytes than it requested. The image is verified by the signature of its header and by its hashes. */
-typedef struct {
-    struct { uint8_t len, data[8]; } image;
-    uint32_t offset; /* B */
-    struct { uint16_t len; uint8_t data[900]; } data;
-} pl_firmware_block;
-
 /* State of an installation, sent once for each change of state or reason. `confirmed`, `refused`, `failed`, `rolled_back` and `cancelled` end it. */
 typedef struct {
     uint32_t command_id;
@@ -427,6 +419,16 @@ typedef struct {
 enum { PL_FIRMWARE_STATUS_STATE_FETCHING = 1, PL_FIRMWARE_STATUS_STATE_DEFERRED = 2, PL_FIRMWARE_STATUS_STATE_INSTALLED = 3, PL_FIRMWARE_STATUS_STATE_CONFIRMED = 4, PL_FIRMWARE_STATUS_STATE_REFUSED = 5, PL_FIRMWARE_STATUS_STATE_FAILED = 6, PL_FIRMWARE_STATUS_STATE_ROLLED_BACK = 7, PL_FIRMWARE_STATUS_STATE_CANCELLED = 8 };
 enum { PL_FIRMWARE_STATUS_REASON_NONE = 0, PL_FIRMWARE_STATUS_REASON_NO_SLOTS = 1, PL_FIRMWARE_STATUS_REASON_EXPIRED = 2, PL_FIRMWARE_STATUS_REASON_BUSY = 3, PL_FIRMWARE_STATUS_REASON_SIGNATURE = 4, PL_FIRMWARE_STATUS_REASON_BOARD = 5, PL_FIRMWARE_STATUS_REASON_ARCHITECTURE = 6, PL_FIRMWARE_STATUS_REASON_PLATFORM = 7, PL_FIRMWARE_STATUS_REASON_ROLLBACK = 8, PL_FIRMWARE_STATUS_REASON_BASE = 9, PL_FIRMWARE_STATUS_REASON_FORMAT = 10, PL_FIRMWARE_STATUS_REASON_DAMAGED = 11, PL_FIRMWARE_STATUS_REASON_NO_SPACE = 12, PL_FIRMWARE_STATUS_REASON_STORAGE = 13, PL_FIRMWARE_STATUS_REASON_SOS = 14, PL_FIRMWARE_STATUS_REASON_VOICE = 15, PL_FIRMWARE_STATUS_REASON_RECORDING = 16, PL_FIRMWARE_STATUS_REASON_BATTERY = 17, PL_FIRMWARE_STATUS_REASON_REPLACED = 18 };
 
+/* Certification mode, modelled on LoRaWAN TS009: a tester controls the device through the protocol. The device shows the mode to the wearer and leaves it after `seconds`. */
+typedef struct {
+    uint8_t operation;
+    uint16_t seconds; /* s */
+    uint32_t frames_accepted;
+    uint32_t frames_refused;
+    struct { uint8_t len, data[200]; } payload;
+} pl_certify;
+enum { PL_CERTIFY_OPERATION_ENTER = 1, PL_CERTIFY_OPERATION_LEAVE = 2, PL_CERTIFY_OPERATION_ECHO = 3, PL_CERTIFY_OPERATION_REPORT_COUNTERS = 4, PL_CERTIFY_OPERATION_SEND_VECTOR = 5, PL_CERTIFY_OPERATION_POWER_CUT = 6, PL_CERTIFY_OPERATION_RESULT = 7 };
+
 /* Any scalar message. */
 typedef struct {
     uint8_t type;
@@ -435,26 +437,26 @@ typedef struct {
         pl_device_status device_status;
         pl_no_fix no_fix;
         pl_event event;
-        pl_event_state event_state;
+        pl_reject reject;
         pl_ptt_burst ptt_burst;
         pl_text text;
         pl_text_state text_state;
         pl_duty duty;
         pl_patrol_summary patrol_summary;
         pl_hazard hazard;
+        pl_ptt_status ptt_status;
+        pl_firmware_request firmware_request;
+        pl_firmware_block firmware_block;
+        pl_time_sync time_sync;
+        pl_event_state event_state;
+        pl_ptt_group ptt_group;
         pl_clip_manifest clip_manifest;
         pl_clip_state clip_state;
         pl_command command;
         pl_answer answer;
         pl_firmware firmware;
-        pl_time_sync time_sync;
-        pl_certify certify;
-        pl_reject reject;
-        pl_ptt_group ptt_group;
-        pl_ptt_status ptt_status;
-        pl_firmware_request firmware_request;
-        pl_firmware_block firmware_block;
         pl_firmware_status firmware_status;
+        pl_certify certify;
     } as;
 } pl_message;
 
@@ -523,8 +525,8 @@ typedef struct {
 int pl_receiver_init(pl_receiver *r, const uint8_t key[32], const uint8_t *id, size_t id_len, int direction,
                      uint32_t epoch, uint8_t *seen);
 
-/* Like pl_open, but the first authentic frame of the next epoch begins it, and counters are checked. Returns PL_OK,
- * PL_REPEATED or a reason. */
+/* Like pl_open, but the first authentic frame of the next epoch begins it, and its counter is taken before its tail and
+ * type are read, whatever they hold. Returns PL_OK, PL_REPEATED or a reason. */
 int pl_receive(pl_receiver *r, const uint8_t *data, size_t len, pl_frame *out);
 
 /* --- scalar messages ---------------------------------------------------------------------------------------- */

@@ -3,12 +3,14 @@
 
 local VERSION, HEADER = 1, 5
 local TAG_BYTES, LONG_TAG_BYTES = 8, 16
+local LONG_TAG_FROM = 20
 local FLAG_TAIL, FLAG_PHASE = 8, 4
+local FLAG_ENCRYPTED = 2
 local MAX_FRAME, MAX_BATCH = 1024, 255
 local OPTIONAL, STATE = 6, 4
 
 local MESSAGES = {
-    [1] = { name = "hello", direction = "up", long_tag = false, fields = {
+    [1] = { name = "hello", direction = "up", fields = {
         { name = "boot", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
         { name = "schema_hash", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
         { name = "minor", type = "u8", size = 1, low = 0, high = 255, unit = "" },
@@ -23,8 +25,8 @@ local MESSAGES = {
         { name = "rollback_floor", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
         { name = "platform", type = "u16", size = 2, low = 0, high = 65535, unit = "" },
     } },
-    [2] = { name = "position_batch", direction = "up", long_tag = false },
-    [3] = { name = "device_status", direction = "up", long_tag = false, fields = {
+    [2] = { name = "position_batch", direction = "up" },
+    [3] = { name = "device_status", direction = "up", fields = {
         { name = "uptime_s", type = "u32", size = 4, low = 0, high = 4294967295, unit = "s" },
         { name = "gps_mode", type = "u8", size = 1, low = 0, high = 3, unit = "", names = { [0] = "silent", [1] = "no_fix", [2] = "fix_2d", [3] = "fix_3d" } },
         { name = "gps_sats", type = "u8", size = 1, low = 0, high = 254, unknown = 255, unit = "" },
@@ -44,7 +46,7 @@ local MESSAGES = {
         { name = "nmea_errors", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
         { name = "fixes", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
     } },
-    [4] = { name = "no_fix", direction = "up", long_tag = false, fields = {
+    [4] = { name = "no_fix", direction = "up", fields = {
         { name = "time_ms", type = "u64", size = 8, unknown = 0, unit = "ms" },
         { name = "since_s", type = "u32", size = 4, low = 0, high = 4294967295, unit = "s" },
         { name = "reason", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [0] = "searching", [1] = "receiver_silent", [2] = "no_sky", [3] = "jammed", [4] = "switched_off" } },
@@ -53,7 +55,7 @@ local MESSAGES = {
         { name = "lon_e7", type = "i32", size = 4, low = -1800000000, high = 1800000000, unknown = -2147483648, unit = "1e-7 deg" },
         { name = "cell", type = "str", size = 1, low = 0, high = 32, unit = "" },
     } },
-    [5] = { name = "event", direction = "up", long_tag = false, fields = {
+    [5] = { name = "event", direction = "up", fields = {
         { name = "event_id", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
         { name = "kind", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [1] = "sos", [2] = "man_down", [3] = "geofence_enter", [4] = "geofence_leave", [5] = "recording_start", [6] = "recording_stop", [7] = "tamper", [8] = "low_battery", [9] = "live_view_start", [10] = "live_view_stop", [11] = "power_off", [12] = "storage_low" } },
         { name = "phase", type = "u8", size = 1, low = 0, high = 3, unit = "", names = { [0] = "raised", [1] = "updated", [2] = "cancelled", [3] = "cleared" } },
@@ -68,14 +70,13 @@ local MESSAGES = {
         { name = "value", type = "i32", size = 4, low = -2147483647, high = 2147483647, unknown = -2147483648, unit = "" },
         { name = "text", type = "str", size = 1, low = 0, high = 80, unit = "" },
     } },
-    [6] = { name = "event_state", direction = "down", long_tag = true, fields = {
-        { name = "event_id", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
-        { name = "state", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [1] = "received", [2] = "read", [3] = "accepted", [4] = "arrived", [5] = "resolved", [6] = "false_alarm" } },
-        { name = "time_ms", type = "u64", size = 8, unit = "ms" },
-        { name = "eta_s", type = "u16", size = 2, low = 0, high = 65534, unknown = 65535, unit = "s" },
-        { name = "who", type = "str", size = 1, low = 0, high = 40, unit = "" },
+    [6] = { name = "reject", direction = "both", fields = {
+        { name = "counter", type = "u32", size = 4, low = 0, high = 268435455, unit = "" },
+        { name = "message_type", type = "u8", size = 1, low = 0, high = 31, unit = "" },
+        { name = "reason", type = "u8", size = 1, low = 0, high = 255, unit = "" },
+        { name = "detail", type = "str", size = 1, low = 0, high = 40, unit = "" },
     } },
-    [7] = { name = "ptt_burst", direction = "up", long_tag = false, fields = {
+    [7] = { name = "ptt_burst", direction = "up", fields = {
         { name = "group", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
         { name = "role", type = "u8", size = 1, low = 0, high = 1, unit = "", names = { [0] = "talked", [1] = "heard" } },
         { name = "outcome", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [0] = "granted", [1] = "queued", [2] = "denied", [3] = "failed", [4] = "abandoned", [5] = "revoked" } },
@@ -87,7 +88,7 @@ local MESSAGES = {
         { name = "jitter_ms", type = "u16", size = 2, low = 0, high = 65534, unknown = 65535, unit = "ms" },
         { name = "ssrc", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
     } },
-    [8] = { name = "text", direction = "both", long_tag = false, fields = {
+    [8] = { name = "text", direction = "both", fields = {
         { name = "text_id", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
         { name = "time_ms", type = "u64", size = 8, unknown = 0, unit = "ms" },
         { name = "priority", type = "u8", size = 1, low = 0, high = 3, unit = "", names = { [0] = "routine", [1] = "notice", [2] = "alert", [3] = "emergency" } },
@@ -97,12 +98,12 @@ local MESSAGES = {
         { name = "sender", type = "str", size = 1, low = 0, high = 40, unit = "" },
         { name = "text", type = "str", size = 1, low = 0, high = 240, unit = "" },
     } },
-    [9] = { name = "text_state", direction = "both", long_tag = false, fields = {
+    [9] = { name = "text_state", direction = "both", fields = {
         { name = "text_id", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
         { name = "state", type = "u8", size = 1, low = 1, high = 6, unit = "", names = { [1] = "received", [2] = "read", [3] = "accepted", [4] = "arrived", [5] = "resolved", [6] = "declined" } },
         { name = "time_ms", type = "u64", size = 8, unknown = 0, unit = "ms" },
     } },
-    [10] = { name = "duty", direction = "up", long_tag = false, fields = {
+    [10] = { name = "duty", direction = "up", fields = {
         { name = "kind", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [1] = "check_in", [2] = "check_out", [3] = "post_arrive", [4] = "post_leave", [5] = "welfare_ok", [6] = "welfare_missed" } },
         { name = "time_ms", type = "u64", size = 8, unknown = 0, unit = "ms" },
         { name = "post", type = "u32", size = 4, low = 0, high = 4294967294, unknown = 4294967295, unit = "" },
@@ -110,7 +111,7 @@ local MESSAGES = {
         { name = "lon_e7", type = "i32", size = 4, low = -1800000000, high = 1800000000, unknown = -2147483648, unit = "1e-7 deg" },
         { name = "wearer", type = "str", size = 1, low = 0, high = 32, unit = "" },
     } },
-    [11] = { name = "patrol_summary", direction = "up", long_tag = false, fields = {
+    [11] = { name = "patrol_summary", direction = "up", fields = {
         { name = "start_ms", type = "u64", size = 8, unit = "ms" },
         { name = "end_ms", type = "u64", size = 8, unit = "ms" },
         { name = "distance_m", type = "u32", size = 4, low = 0, high = 4294967295, unit = "m" },
@@ -122,7 +123,7 @@ local MESSAGES = {
         { name = "no_fix_s", type = "u32", size = 4, low = 0, high = 4294967295, unit = "s" },
         { name = "offline_s", type = "u32", size = 4, low = 0, high = 4294967295, unit = "s" },
     } },
-    [12] = { name = "hazard", direction = "up", long_tag = false, fields = {
+    [12] = { name = "hazard", direction = "up", fields = {
         { name = "hazard_id", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
         { name = "kind", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [0] = "other", [1] = "fire", [2] = "flood", [3] = "traffic", [4] = "stolen_vehicle", [5] = "fraud", [6] = "missing_person", [7] = "crowd", [8] = "infrastructure", [9] = "medical" } },
         { name = "severity", type = "u8", size = 1, low = 0, high = 3, unit = "", names = { [0] = "information", [1] = "minor", [2] = "serious", [3] = "life" } },
@@ -133,72 +134,33 @@ local MESSAGES = {
         { name = "photo_sha256", type = "bytes", size = 1, low = 0, high = 32, unit = "" },
         { name = "text", type = "str", size = 1, low = 0, high = 200, unit = "" },
     } },
-    [13] = { name = "clip_manifest", direction = "up", long_tag = true, fields = {
-        { name = "clip_id", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
-        { name = "trigger", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [0] = "button", [1] = "sos", [2] = "man_down", [3] = "dispatcher", [4] = "geofence", [5] = "photo" } },
-        { name = "codec", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [1] = "mjpeg_avi", [2] = "h264_mp4", [3] = "jpeg", [4] = "pcma_wav", [5] = "opus_ogg" } },
-        { name = "start_ms", type = "u64", size = 8, unit = "ms" },
-        { name = "duration_ms", type = "u32", size = 4, low = 0, high = 4294967295, unit = "ms" },
-        { name = "pre_event_ms", type = "u32", size = 4, low = 0, high = 4294967295, unit = "ms" },
-        { name = "segments", type = "u16", size = 2, low = 1, high = 65535, unit = "" },
-        { name = "bytes", type = "u32", size = 4, low = 0, high = 4294967295, unit = "B" },
-        { name = "event_id", type = "u32", size = 4, low = 0, high = 4294967294, unknown = 4294967295, unit = "" },
-        { name = "previous_chain", type = "bytes", size = 1, low = 0, high = 32, unit = "" },
-        { name = "chain", type = "bytes", size = 1, low = 0, high = 32, unit = "" },
-        { name = "signer", type = "bytes", size = 1, low = 0, high = 33, unit = "" },
-        { name = "signature", type = "bytes", size = 1, low = 0, high = 64, unit = "" },
+    [13] = { name = "ptt_status", direction = "up", fields = {
+        { name = "room", type = "u8", size = 1, low = 0, high = 255, unit = "" },
+        { name = "groups", type = "bytes", size = 1, low = 0, high = 250, unit = "" },
     } },
-    [14] = { name = "clip_state", direction = "both", long_tag = true, fields = {
-        { name = "clip_id", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
-        { name = "state", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [1] = "recording", [2] = "kept", [3] = "uploading", [4] = "uploaded", [5] = "verified", [6] = "released", [7] = "damaged", [8] = "locked" } },
-        { name = "bytes_done", type = "u32", size = 4, low = 0, high = 4294967295, unit = "B" },
-        { name = "time_ms", type = "u64", size = 8, unknown = 0, unit = "ms" },
-    } },
-    [15] = { name = "command", direction = "down", long_tag = true, fields = {
-        { name = "command_id", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
-        { name = "action", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [1] = "start_recording", [2] = "stop_recording", [3] = "snapshot", [4] = "live_view_start", [5] = "live_view_stop", [6] = "call", [7] = "configure", [8] = "locate", [9] = "reboot", [10] = "stun", [11] = "revive", [12] = "rotate_key", [13] = "status", [14] = "preserve_clip" } },
-        { name = "expires_ms", type = "u64", size = 8, unit = "ms" },
-        { name = "operator", type = "str", size = 1, low = 0, high = 40, unit = "" },
-        { name = "number", type = "u32", size = 4, low = 0, high = 4294967294, unknown = 4294967295, unit = "" },
-        { name = "name", type = "str", size = 1, low = 0, high = 40, unit = "" },
-        { name = "value", type = "str", size = 1, low = 0, high = 120, unit = "" },
-    } },
-    [16] = { name = "answer", direction = "up", long_tag = true, fields = {
-        { name = "command_id", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
-        { name = "result", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [0] = "done", [1] = "started", [2] = "refused", [3] = "unsupported", [4] = "expired", [5] = "failed", [6] = "busy" } },
-        { name = "time_ms", type = "u64", size = 8, unknown = 0, unit = "ms" },
-        { name = "ref", type = "u32", size = 4, low = 0, high = 4294967294, unknown = 4294967295, unit = "" },
-        { name = "text", type = "str", size = 1, low = 0, high = 80, unit = "" },
-    } },
-    [17] = { name = "firmware", direction = "down", long_tag = true, fields = {
-        { name = "command_id", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
-        { name = "action", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [1] = "install", [2] = "cancel" } },
-        { name = "expires_ms", type = "u64", size = 8, unit = "ms" },
-        { name = "operator", type = "str", size = 1, low = 0, high = 40, unit = "" },
+    [14] = { name = "firmware_request", direction = "up", fields = {
         { name = "image", type = "bytes", size = 1, low = 8, high = 8, unit = "" },
-        { name = "bytes", type = "u32", size = 4, low = 257, high = 16777472, unknown = 0, unit = "B" },
-        { name = "rollback_floor", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
-        { name = "version", type = "str", size = 1, low = 0, high = 24, unit = "" },
+        { name = "offset", type = "u32", size = 4, low = 0, high = 16777471, unit = "B" },
+        { name = "max_bytes", type = "u16", size = 2, low = 1, high = 900, unit = "B" },
     } },
-    [18] = { name = "time_sync", direction = "both", long_tag = false, fields = {
+    [15] = { name = "firmware_block", direction = "down", fields = {
+        { name = "image", type = "bytes", size = 1, low = 8, high = 8, unit = "" },
+        { name = "offset", type = "u32", size = 4, low = 0, high = 16777471, unit = "B" },
+        { name = "data", type = "bytes", size = 2, low = 1, high = 900, unit = "" },
+    } },
+    [18] = { name = "time_sync", direction = "both", fields = {
         { name = "originate_ms", type = "u64", size = 8, unit = "ms" },
         { name = "receive_ms", type = "u64", size = 8, unknown = 0, unit = "ms" },
         { name = "transmit_ms", type = "u64", size = 8, unknown = 0, unit = "ms" },
     } },
-    [19] = { name = "certify", direction = "both", long_tag = true, fields = {
-        { name = "operation", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [1] = "enter", [2] = "leave", [3] = "echo", [4] = "report_counters", [5] = "send_vector", [6] = "power_cut", [7] = "result" } },
-        { name = "seconds", type = "u16", size = 2, low = 0, high = 65535, unit = "s" },
-        { name = "frames_accepted", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
-        { name = "frames_refused", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
-        { name = "payload", type = "bytes", size = 1, low = 0, high = 200, unit = "" },
+    [20] = { name = "event_state", direction = "down", fields = {
+        { name = "event_id", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
+        { name = "state", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [1] = "received", [2] = "read", [3] = "accepted", [4] = "arrived", [5] = "resolved", [6] = "false_alarm" } },
+        { name = "time_ms", type = "u64", size = 8, unit = "ms" },
+        { name = "eta_s", type = "u16", size = 2, low = 0, high = 65534, unknown = 65535, unit = "s" },
+        { name = "who", type = "str", size = 1, low = 0, high = 40, unit = "" },
     } },
-    [20] = { name = "reject", direction = "both", long_tag = false, fields = {
-        { name = "counter", type = "u32", size = 4, low = 0, high = 268435455, unit = "" },
-        { name = "message_type", type = "u8", size = 1, low = 0, high = 31, unit = "" },
-        { name = "reason", type = "u8", size = 1, low = 0, high = 255, unit = "" },
-        { name = "detail", type = "str", size = 1, low = 0, high = 40, unit = "" },
-    } },
-    [21] = { name = "ptt_group", direction = "down", long_tag = true, fields = {
+    [21] = { name = "ptt_group", direction = "down", fields = {
         { name = "group", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
         { name = "kind", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [0] = "group", [1] = "private", [2] = "dynamic" } },
         { name = "rights", type = "u8", size = 1, low = 0, high = 255, unit = "", bits = { "listen", "talk", "emergency", "broadcast" } },
@@ -214,27 +176,67 @@ local MESSAGES = {
         { name = "host", type = "str", size = 1, low = 0, high = 64, unit = "" },
         { name = "name", type = "str", size = 1, low = 0, high = 40, unit = "" },
     } },
-    [22] = { name = "ptt_status", direction = "up", long_tag = false, fields = {
-        { name = "room", type = "u8", size = 1, low = 0, high = 255, unit = "" },
-        { name = "groups", type = "bytes", size = 1, low = 0, high = 250, unit = "" },
+    [22] = { name = "clip_manifest", direction = "up", fields = {
+        { name = "clip_id", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
+        { name = "trigger", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [0] = "button", [1] = "sos", [2] = "man_down", [3] = "dispatcher", [4] = "geofence", [5] = "photo" } },
+        { name = "codec", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [1] = "mjpeg_avi", [2] = "h264_mp4", [3] = "jpeg", [4] = "pcma_wav", [5] = "opus_ogg" } },
+        { name = "start_ms", type = "u64", size = 8, unit = "ms" },
+        { name = "duration_ms", type = "u32", size = 4, low = 0, high = 4294967295, unit = "ms" },
+        { name = "pre_event_ms", type = "u32", size = 4, low = 0, high = 4294967295, unit = "ms" },
+        { name = "segments", type = "u16", size = 2, low = 1, high = 65535, unit = "" },
+        { name = "bytes", type = "u32", size = 4, low = 0, high = 4294967295, unit = "B" },
+        { name = "event_id", type = "u32", size = 4, low = 0, high = 4294967294, unknown = 4294967295, unit = "" },
+        { name = "previous_chain", type = "bytes", size = 1, low = 0, high = 32, unit = "" },
+        { name = "chain", type = "bytes", size = 1, low = 0, high = 32, unit = "" },
+        { name = "signer", type = "bytes", size = 1, low = 0, high = 33, unit = "" },
+        { name = "signature", type = "bytes", size = 1, low = 0, high = 64, unit = "" },
     } },
-    [23] = { name = "firmware_request", direction = "up", long_tag = false, fields = {
+    [23] = { name = "clip_state", direction = "both", fields = {
+        { name = "clip_id", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
+        { name = "state", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [1] = "recording", [2] = "kept", [3] = "uploading", [4] = "uploaded", [5] = "verified", [6] = "released", [7] = "damaged", [8] = "locked" } },
+        { name = "bytes_done", type = "u32", size = 4, low = 0, high = 4294967295, unit = "B" },
+        { name = "time_ms", type = "u64", size = 8, unknown = 0, unit = "ms" },
+    } },
+    [24] = { name = "command", direction = "down", fields = {
+        { name = "command_id", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
+        { name = "action", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [1] = "start_recording", [2] = "stop_recording", [3] = "snapshot", [4] = "live_view_start", [5] = "live_view_stop", [6] = "call", [7] = "configure", [8] = "locate", [9] = "reboot", [10] = "stun", [11] = "revive", [12] = "rotate_key", [13] = "status", [14] = "preserve_clip" } },
+        { name = "expires_ms", type = "u64", size = 8, unit = "ms" },
+        { name = "operator", type = "str", size = 1, low = 0, high = 40, unit = "" },
+        { name = "number", type = "u32", size = 4, low = 0, high = 4294967294, unknown = 4294967295, unit = "" },
+        { name = "name", type = "str", size = 1, low = 0, high = 40, unit = "" },
+        { name = "value", type = "str", size = 1, low = 0, high = 120, unit = "" },
+    } },
+    [25] = { name = "answer", direction = "up", fields = {
+        { name = "command_id", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
+        { name = "result", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [0] = "done", [1] = "started", [2] = "refused", [3] = "unsupported", [4] = "expired", [5] = "failed", [6] = "busy" } },
+        { name = "time_ms", type = "u64", size = 8, unknown = 0, unit = "ms" },
+        { name = "ref", type = "u32", size = 4, low = 0, high = 4294967294, unknown = 4294967295, unit = "" },
+        { name = "text", type = "str", size = 1, low = 0, high = 80, unit = "" },
+    } },
+    [26] = { name = "firmware", direction = "down", fields = {
+        { name = "command_id", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
+        { name = "action", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [1] = "install", [2] = "cancel" } },
+        { name = "expires_ms", type = "u64", size = 8, unit = "ms" },
+        { name = "operator", type = "str", size = 1, low = 0, high = 40, unit = "" },
         { name = "image", type = "bytes", size = 1, low = 8, high = 8, unit = "" },
-        { name = "offset", type = "u32", size = 4, low = 0, high = 16777471, unit = "B" },
-        { name = "max_bytes", type = "u16", size = 2, low = 1, high = 900, unit = "B" },
+        { name = "bytes", type = "u32", size = 4, low = 257, high = 16777472, unknown = 0, unit = "B" },
+        { name = "rollback_floor", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
+        { name = "version", type = "str", size = 1, low = 0, high = 24, unit = "" },
     } },
-    [24] = { name = "firmware_block", direction = "down", long_tag = false, fields = {
-        { name = "image", type = "bytes", size = 1, low = 8, high = 8, unit = "" },
-        { name = "offset", type = "u32", size = 4, low = 0, high = 16777471, unit = "B" },
-        { name = "data", type = "bytes", size = 2, low = 1, high = 900, unit = "" },
-    } },
-    [25] = { name = "firmware_status", direction = "up", long_tag = true, fields = {
+    [27] = { name = "firmware_status", direction = "up", fields = {
         { name = "command_id", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
         { name = "state", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [1] = "fetching", [2] = "deferred", [3] = "installed", [4] = "confirmed", [5] = "refused", [6] = "failed", [7] = "rolled_back", [8] = "cancelled" } },
         { name = "reason", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [0] = "none", [1] = "no_slots", [2] = "expired", [3] = "busy", [4] = "signature", [5] = "board", [6] = "architecture", [7] = "platform", [8] = "rollback", [9] = "base", [10] = "format", [11] = "damaged", [12] = "no_space", [13] = "storage", [14] = "sos", [15] = "voice", [16] = "recording", [17] = "battery", [18] = "replaced" } },
         { name = "content", type = "bytes", size = 1, low = 8, high = 8, unit = "" },
         { name = "rollback_floor", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
         { name = "text", type = "str", size = 1, low = 0, high = 80, unit = "" },
+    } },
+    [28] = { name = "certify", direction = "both", fields = {
+        { name = "operation", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [1] = "enter", [2] = "leave", [3] = "echo", [4] = "report_counters", [5] = "send_vector", [6] = "power_cut", [7] = "result" } },
+        { name = "seconds", type = "u16", size = 2, low = 0, high = 65535, unit = "s" },
+        { name = "frames_accepted", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
+        { name = "frames_refused", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
+        { name = "payload", type = "bytes", size = 1, low = 0, high = 200, unit = "" },
     } },
 }
 
@@ -279,7 +281,8 @@ end
 local f_type = field(ProtoField.uint8, "type", "Type", base.DEC, type_names, 0x1F)
 local f_tail_flag = field(ProtoField.bool, "flags.tail", "Tail", 8, nil, FLAG_TAIL * 16)
 local f_phase = field(ProtoField.bool, "flags.phase", "Key phase", 8, nil, FLAG_PHASE * 16)
-local f_reserved = field(ProtoField.uint8, "flags.reserved", "Reserved", base.HEX, nil, 0x30)
+local f_encrypted = field(ProtoField.bool, "flags.encrypted", "Encrypted", 8, nil, FLAG_ENCRYPTED * 16)
+local f_reserved = field(ProtoField.uint8, "flags.reserved", "Reserved", base.HEX, nil, 0x10)
 local f_counter = field(ProtoField.uint32, "counter", "Counter", base.DEC, nil, 0x0FFFFFFF)
 local f_tag = field(ProtoField.bytes, "tag", "Tag (not verified)")
 local f_later = field(ProtoField.bytes, "later", "Fields of a later minor version")
@@ -666,20 +669,23 @@ local function show_frame(range, info, tree, direction)
     tree:add(f_type, first)
     local kind = first:uint() % 32
     local message = MESSAGES[kind]
-    local tag = message and message.long_tag and LONG_TAG_BYTES or TAG_BYTES
+    local tag = kind >= LONG_TAG_FROM and LONG_TAG_BYTES or TAG_BYTES
     if size < HEADER + tag then
         refuse("length", size .. " bytes")
     end
     local flags = range:range(1, 1)
-    for _, f in ipairs({ f_tail_flag, f_phase, f_reserved }) do
+    for _, f in ipairs({ f_tail_flag, f_phase, f_encrypted, f_reserved }) do
         tree:add(f, flags)
     end
     tree:add(f_counter, range:range(1, 4))
     local counter = range:range(1, 4):uint() % 2 ^ 28
     info.text = (message and message.name or "type " .. kind) .. " " .. string.format("%d", counter)
     tree:add(f_tag, range:range(size - tag))
-    if math.floor(flags:uint() / 16) % 4 ~= 0 then
+    if math.floor(flags:uint() / 16) % 2 ~= 0 then
         refuse("critical", "reserved flag")
+    end
+    if math.floor(flags:uint() / 16) % 4 >= FLAG_ENCRYPTED then
+        refuse("critical", "encrypted")
     end
     local body = size - tag - HEADER
     if math.floor(flags:uint() / 16) >= FLAG_TAIL then

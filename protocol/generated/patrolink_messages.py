@@ -4,44 +4,46 @@ VERSION = 1
 MINOR = 0
 TAG_BYTES = 8
 LONG_TAG_BYTES = 16
+LONG_TAG_FROM = 20
 COUNTER_BITS = 28
 FLAG_TAIL = 8
 FLAG_PHASE = 4
+FLAG_ENCRYPTED = 2
 MAX_FRAME = 1024
 MAX_BATCH = 255
 REPLAY_WINDOW = 65536
-SCHEMA_HASH = 0x70A90444
+SCHEMA_HASH = 0x3EFDF28E
 
-# Bit t is set if type t has a long tag, is allowed up, is allowed down.
-LONG_TAG = 0x022BE040
-UP = 0x02DD7FBE
-DOWN = 0x013EC340
+# Bit t is set if type t is allowed up, is allowed down, is encrypted by its sender.
+UP = 0x1AC47FFE
+DOWN = 0x15B48340
+CONFIDENTIAL = 0x03F03FB4
 
 HELLO = 1
 POSITION_BATCH = 2
 DEVICE_STATUS = 3
 NO_FIX = 4
 EVENT = 5
-EVENT_STATE = 6
+REJECT = 6
 PTT_BURST = 7
 TEXT = 8
 TEXT_STATE = 9
 DUTY = 10
 PATROL_SUMMARY = 11
 HAZARD = 12
-CLIP_MANIFEST = 13
-CLIP_STATE = 14
-COMMAND = 15
-ANSWER = 16
-FIRMWARE = 17
+PTT_STATUS = 13
+FIRMWARE_REQUEST = 14
+FIRMWARE_BLOCK = 15
 TIME_SYNC = 18
-CERTIFY = 19
-REJECT = 20
+EVENT_STATE = 20
 PTT_GROUP = 21
-PTT_STATUS = 22
-FIRMWARE_REQUEST = 23
-FIRMWARE_BLOCK = 24
-FIRMWARE_STATUS = 25
+CLIP_MANIFEST = 22
+CLIP_STATE = 23
+COMMAND = 24
+ANSWER = 25
+FIRMWARE = 26
+FIRMWARE_STATUS = 27
+CERTIFY = 28
 
 # Names of the reasons to refuse a frame, by code from 1.
 REASONS = "length version type tag key replay range critical"
@@ -63,7 +65,7 @@ MESSAGES = (
     "lat_e7:i:-900000000:900000000:-2147483648 lon_e7:i:-1800000000:1800000000:-2147483648 "
     "hacc_m:H::65534:65535 fix_age_s:H::65534:65535 ref:I::4294967294:4294967295 "
     "value:i:-2147483647::-2147483648 text:s:80\n"
-    "6 event_state event_id:I state:B time_ms:Q eta_s:H::65534:65535 who:s:40\n"
+    "6 reject counter:I::268435455 message_type:B::31 reason:B detail:s:40\n"
     "7 ptt_burst group:I role:B::1 outcome:B start_ms:Q duration_ms:I access_ms:H::65534:65535 packets:H lost:H "
     "jitter_ms:H::65534:65535 ssrc:I\n"
     "8 text text_id:I time_ms:Q:1::0 priority:B::3 ack:B::5 lat_e7:i:-900000000:900000000:-2147483648 "
@@ -76,23 +78,23 @@ MESSAGES = (
     "12 hazard hazard_id:I kind:B severity:B::3 time_ms:Q:1::0 lat_e7:i:-900000000:900000000:-2147483648 "
     "lon_e7:i:-1800000000:1800000000:-2147483648 photo_clip:I::4294967294:4294967295 photo_sha256:x:32 "
     "text:s:200\n"
-    "13 clip_manifest clip_id:I trigger:B codec:B start_ms:Q duration_ms:I pre_event_ms:I segments:H:1 bytes:I "
-    "event_id:I::4294967294:4294967295 previous_chain:x:32 chain:x:32 signer:x:33 signature:x:64\n"
-    "14 clip_state clip_id:I state:B bytes_done:I time_ms:Q:1::0\n"
-    "15 command command_id:I action:B expires_ms:Q operator:s:40 number:I::4294967294:4294967295 name:s:40 "
-    "value:s:120\n"
-    "16 answer command_id:I result:B time_ms:Q:1::0 ref:I::4294967294:4294967295 text:s:80\n"
-    "17 firmware command_id:I action:B expires_ms:Q operator:s:40 image:x:8:8 bytes:I:257:16777472:0 "
-    "rollback_floor:I version:s:24\n"
+    "13 ptt_status room:B groups:x:250\n"
+    "14 firmware_request image:x:8:8 offset:I::16777471 max_bytes:H:1:900\n"
+    "15 firmware_block image:x:8:8 offset:I::16777471 data:x:900:1\n"
     "18 time_sync originate_ms:Q receive_ms:Q:1::0 transmit_ms:Q:1::0\n"
-    "19 certify operation:B seconds:H frames_accepted:I frames_refused:I payload:x:200\n"
-    "20 reject counter:I::268435455 message_type:B::31 reason:B detail:s:40\n"
+    "20 event_state event_id:I state:B time_ms:Q eta_s:H::65534:65535 who:s:40\n"
     "21 ptt_group group:I kind:B rights:B priority:B rank:B codec:B::1 ssrc:I:2147483648 hub_ssrc:I key:H "
     "wrapped:x:40 floor_port:H media_port:H host:s:64 name:s:40\n"
-    "22 ptt_status room:B groups:x:250\n"
-    "23 firmware_request image:x:8:8 offset:I::16777471 max_bytes:H:1:900\n"
-    "24 firmware_block image:x:8:8 offset:I::16777471 data:x:900:1\n"
-    "25 firmware_status command_id:I state:B reason:B content:x:8:8 rollback_floor:I text:s:80\n"
+    "22 clip_manifest clip_id:I trigger:B codec:B start_ms:Q duration_ms:I pre_event_ms:I segments:H:1 bytes:I "
+    "event_id:I::4294967294:4294967295 previous_chain:x:32 chain:x:32 signer:x:33 signature:x:64\n"
+    "23 clip_state clip_id:I state:B bytes_done:I time_ms:Q:1::0\n"
+    "24 command command_id:I action:B expires_ms:Q operator:s:40 number:I::4294967294:4294967295 name:s:40 "
+    "value:s:120\n"
+    "25 answer command_id:I result:B time_ms:Q:1::0 ref:I::4294967294:4294967295 text:s:80\n"
+    "26 firmware command_id:I action:B expires_ms:Q operator:s:40 image:x:8:8 bytes:I:257:16777472:0 "
+    "rollback_floor:I version:s:24\n"
+    "27 firmware_status command_id:I state:B reason:B content:x:8:8 rollback_floor:I text:s:80\n"
+    "28 certify operation:B seconds:H frames_accepted:I frames_refused:I payload:x:200\n"
 )
 
 # name:divisor:raw bits:min:max:keyframe k:signed:optional:modulus; comma-separated values: by resolution

@@ -65,14 +65,6 @@ NAMES = {
         4: "schedule",
         5: "fault",
     },
-    ("event_state", "state"): {
-        1: "received",
-        2: "read",
-        3: "accepted",
-        4: "arrived",
-        5: "resolved",
-        6: "false_alarm",
-    },
     ("ptt_burst", "role"): {
         0: "talked",
         1: "heard",
@@ -133,6 +125,23 @@ NAMES = {
         2: "serious",
         3: "life",
     },
+    ("event_state", "state"): {
+        1: "received",
+        2: "read",
+        3: "accepted",
+        4: "arrived",
+        5: "resolved",
+        6: "false_alarm",
+    },
+    ("ptt_group", "kind"): {
+        0: "group",
+        1: "private",
+        2: "dynamic",
+    },
+    ("ptt_group", "codec"): {
+        0: "pcma",
+        1: "opus",
+    },
     ("clip_manifest", "trigger"): {
         0: "button",
         1: "sos",
@@ -187,24 +196,6 @@ NAMES = {
         1: "install",
         2: "cancel",
     },
-    ("certify", "operation"): {
-        1: "enter",
-        2: "leave",
-        3: "echo",
-        4: "report_counters",
-        5: "send_vector",
-        6: "power_cut",
-        7: "result",
-    },
-    ("ptt_group", "kind"): {
-        0: "group",
-        1: "private",
-        2: "dynamic",
-    },
-    ("ptt_group", "codec"): {
-        0: "pcma",
-        1: "opus",
-    },
     ("firmware_status", "state"): {
         1: "fetching",
         2: "deferred",
@@ -235,6 +226,15 @@ NAMES = {
         16: "recording",
         17: "battery",
         18: "replaced",
+    },
+    ("certify", "operation"): {
+        1: "enter",
+        2: "leave",
+        3: "echo",
+        4: "report_counters",
+        5: "send_vector",
+        6: "power_cut",
+        7: "result",
     },
 }
 

@@ -1,9 +1,9 @@
 """Frames: header, counter, TLV tail, authentication tag (SPEC.md, "Frame"). MicroPython subset.
 
     byte 0     version (3 bits) | type (5 bits)
-    bytes 1-4  flags (4 bits: tail, key phase, two reserved) | counter (28 bits)
+    bytes 1-4  flags (4 bits: tail, key phase, encrypted, one reserved) | counter (28 bits)
     body; with the tail flag: extensions, then one byte with their length
-    tag        8 bytes, 16 for the types of the schema's long_tag
+    tag        8 bytes, 16 for the types from LONG_TAG_FROM on
 
 The tag is HMAC-SHA256(direction key, len(id) | id | direction | frame before the tag), truncated. The direction key
 depends on direction and epoch, so a frame can neither be reflected to its sender nor replayed in a later epoch.
@@ -23,6 +23,7 @@ HEADER_BYTES = 5
 KEY_BYTES = 32
 COUNTER_MAX = (1 << m.COUNTER_BITS) - 1
 _LABELS = (b"patrolink-up", b"patrolink-down")
+_KNOWN_FLAGS = m.FLAG_TAIL | m.FLAG_PHASE | m.FLAG_ENCRYPTED
 
 
 def check_key(key):
@@ -38,7 +39,7 @@ def check_key(key):
 
 def tag_bytes(kind):
     """Return the length of the tag of a message type."""
-    return m.LONG_TAG_BYTES if m.LONG_TAG >> kind & 1 else m.TAG_BYTES
+    return m.LONG_TAG_BYTES if kind >= m.LONG_TAG_FROM else m.TAG_BYTES
 
 
 class Channel:
@@ -98,28 +99,53 @@ class Channel:
         return end + n
 
     def open_frame(self, data):
-        """Verify a frame and return (type, counter, body, extensions).
-
-        `body` is a view of `data`; `extensions` is a list of (type, critical, value), empty without a tail.
+        """Verify a frame without its counter and return (type, counter, body, extensions); see `read`.
 
         Raises:
-            RejectError: the frame is not authentic, or must be refused for another reason of the reject table.
+            RejectError: the frame is refused.
+        """
+        kind, counter = self.authenticate(data)
+        body, extensions = self.read(data)
+        return kind, counter, body, extensions
+
+    def authenticate(self, data):
+        """Check length, version, tag, reserved flag and phase of a frame, and return (type, counter).
+
+        Raises:
+            RejectError: the frame is refused.
         """
         kind, flags, counter = parse_header(data)
         view = memoryview(data)
         end = len(data) - tag_bytes(kind)
         if not tags_equal(hmac(self.pads, self.context, view[:end]), view[end:]):
             raise RejectError("tag")
-        if flags & ~(m.FLAG_TAIL | m.FLAG_PHASE) or (flags & m.FLAG_PHASE != 0) != self.phase:
+        if flags & ~_KNOWN_FLAGS or (flags & m.FLAG_PHASE != 0) != self.phase:
             raise RejectError("critical", "flags 0x%x" % flags)
+        return kind, counter
+
+    def read(self, data):
+        """Return (body, extensions) of a frame that `authenticate` has accepted.
+
+        `body` is a view of `data`; `extensions` is a list of (type, critical, value), empty without a tail.
+
+        Raises:
+            RejectError: the tail is malformed or holds a critical extension, or the type is unknown or not allowed in
+                this direction.
+        """
+        kind = data[0] & 31
+        flags = data[1] >> 4
+        view = memoryview(data)
+        end = len(data) - tag_bytes(kind)
         extensions = []
+        if flags & m.FLAG_ENCRYPTED:
+            raise RejectError("critical", "encrypted")
         if flags & m.FLAG_TAIL:
             from . import tail  # saves heap: a device that never receives a tail does not load the module
 
             end = tail.read(view, HEADER_BYTES, end, extensions)
         if not self._types >> kind & 1:
             raise RejectError("type", str(kind))
-        return kind, counter, view[HEADER_BYTES:end], extensions
+        return view[HEADER_BYTES:end], extensions
 
 
 def tags_equal(digest, tag):

@@ -44,22 +44,23 @@ class Receiver:
     def _new_window(self, highest=-1):
         return ReplayWindow(0 if self._direction == DOWNLINK else m.REPLAY_WINDOW, highest)
 
-    def open(self, data):
-        """Verify a frame and return (type, counter, body, extensions, repeated).
+    def accept(self, data):
+        """Verify a frame, take its counter, and return (type, counter, repeated). `read` returns the rest.
 
         A frame of the other phase is verified with the key of the next epoch; if it is authentic, that epoch begins.
-        `repeated` is True for a frame that was accepted before; a host drops it silently.
+        `repeated` is True for a frame that was accepted before; a host drops it silently. The counter is taken even if
+        `read` or the decoder of the body refuses the frame later: a refused frame cannot be replayed.
 
         Raises:
-            RejectError: the frame is refused.
+            RejectError: the frame is refused. Only one refused with "replay" is authentic.
         """
         _, flags, _ = parse_header(data)
         if (1 if flags & m.FLAG_PHASE else 0) == self.channel.phase or self.epoch == EPOCH_MAX:
-            kind, counter, body, extensions = self.channel.open_frame(data)
+            kind, counter = self.channel.authenticate(data)
         else:
             if self._next_channel is None:
                 self._next_channel = Channel(self._key, self._device_id, self._direction, self.epoch + 1)
-            kind, counter, body, extensions = self._next_channel.open_frame(data)
+            kind, counter = self._next_channel.authenticate(data)
             self.epoch += 1
             self.channel = self._next_channel
             self._next_channel = None
@@ -67,4 +68,12 @@ class Receiver:
         outcome = self.window.accept(counter)
         if outcome == ReplayWindow.OLD or outcome == ReplayWindow.REPEATED and self._direction == DOWNLINK:
             raise RejectError("replay", str(counter))
-        return kind, counter, body, extensions, outcome == ReplayWindow.REPEATED
+        return kind, counter, outcome == ReplayWindow.REPEATED
+
+    def read(self, data):
+        """Return (body, extensions) of the frame that `accept` returned last; see `Channel.read`.
+
+        Raises:
+            RejectError: the frame is refused. It is authentic.
+        """
+        return self.channel.read(data)

@@ -33,15 +33,15 @@ def _add_lengths(build: Builder, body: bytes, good: bytes) -> None:
     )
     short = seal(m.TEXT_STATE, b"", 1)[:1] + bytes(12)
     build.add("frame-empty-body", ["FRAME-3"], "13 bytes: long enough, but not genuine", short, "tag")
-    command = bytes([m.VERSION << 5 | m.COMMAND]) + bytes(19)
-    build.add(
-        "frame-long-tag-short",
-        ["FRAME-1", "FRAME-6"],
-        "20 bytes are too few for 16 of tag",
-        command,
-        "length",
-        direction=1,
-    )
+    for kind in (m.LONG_TAG_FROM, m.COMMAND, 31):
+        build.add(
+            f"frame-long-tag-short-{kind}",
+            ["FRAME-1", "FRAME-6"],
+            "20 bytes are too few for 16 of tag",
+            bytes([m.VERSION << 5 | kind]) + bytes(19),
+            "length",
+            direction=1,
+        )
 
 
 def _add_versions_and_tags(build: Builder, body: bytes, good: bytes) -> None:
@@ -60,7 +60,7 @@ def _add_versions_and_tags(build: Builder, body: bytes, good: bytes) -> None:
 
 
 def _add_flags_and_types(build: Builder, body: bytes) -> None:
-    for flags in (1, 2, 3):
+    for flags in (1, 3):
         build.add(
             f"frame-flags-{flags}",
             "FRAME-4",
@@ -75,11 +75,11 @@ def _add_flags_and_types(build: Builder, body: bytes) -> None:
         seal(m.TIME_SYNC, body, 7, flags=4),
         "critical",
     )
-    for kind in (0, 21, 31):
+    for kind in (0, 16, 19, 29, 31):
         build.add(
             f"frame-type-{kind}",
             ["FRAME-5", "FRAME-6"],
-            "an unknown type, genuine, 8 bytes of tag",
+            f"an unknown type, genuine, {frame.tag_bytes(kind)} bytes of tag",
             seal(kind, b"body"),
             "type",
         )

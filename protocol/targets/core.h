@@ -63,8 +63,8 @@ typedef struct {
 int pl_receiver_init(pl_receiver *r, const uint8_t key[32], const uint8_t *id, size_t id_len, int direction,
                      uint32_t epoch, uint8_t *seen);
 
-/* Like pl_open, but the first authentic frame of the next epoch begins it, and counters are checked. Returns PL_OK,
- * PL_REPEATED or a reason. */
+/* Like pl_open, but the first authentic frame of the next epoch begins it, and its counter is taken before its tail and
+ * type are read, whatever they hold. Returns PL_OK, PL_REPEATED or a reason. */
 int pl_receive(pl_receiver *r, const uint8_t *data, size_t len, pl_frame *out);
 
 /* --- scalar messages ---------------------------------------------------------------------------------------- */

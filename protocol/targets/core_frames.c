@@ -26,9 +26,10 @@ int pl_channel_init(pl_channel *ch, const uint8_t key[32], const uint8_t *id, si
     return PL_OK;
 }
 
-static size_t tag_bytes(uint8_t type) { return PL_LONG_TAG >> type & 1 ? PL_LONG_TAG_BYTES : PL_TAG_BYTES; }
+static size_t tag_bytes(uint8_t type) { return type >= PL_LONG_TAG_FROM ? PL_LONG_TAG_BYTES : PL_TAG_BYTES; }
 
-int pl_open(const pl_channel *ch, const uint8_t *data, size_t len, pl_frame *out)
+/* Steps 1 to 6 of SPEC.md, "Frame": everything before the counter. */
+static int authenticate(const pl_channel *ch, const uint8_t *data, size_t len, pl_frame *out)
 {
     uint8_t digest[32], diff = 0;
     if (len < PL_HEADER + PL_TAG_BYTES || len > PL_MAX_FRAME)
@@ -46,7 +47,19 @@ int pl_open(const pl_channel *ch, const uint8_t *data, size_t len, pl_frame *out
     if (diff)
         return PL_REJECT_TAG;
     uint8_t flags = data[1] >> 4;
-    if (flags & ~(PL_FLAG_TAIL | PL_FLAG_PHASE) || !(flags & PL_FLAG_PHASE) != !ch->phase)
+    if (flags & ~(PL_FLAG_TAIL | PL_FLAG_PHASE | PL_FLAG_ENCRYPTED) || !(flags & PL_FLAG_PHASE) != !ch->phase)
+        return PL_REJECT_CRITICAL;
+    out->type = type;
+    out->counter = (uint32_t)(data[1] & 15) << 24 | (uint32_t)data[2] << 16 | (uint32_t)data[3] << 8 | data[4];
+    return PL_OK;
+}
+
+/* Steps 8 and 9: tail and type of an authentic frame. */
+static int read_parts(const pl_channel *ch, const uint8_t *data, size_t len, pl_frame *out)
+{
+    size_t end = len - tag_bytes(out->type);
+    uint8_t flags = data[1] >> 4;
+    if (flags & PL_FLAG_ENCRYPTED)
         return PL_REJECT_CRITICAL;
     out->tail = data + end;
     out->tail_len = 0;
@@ -65,13 +78,17 @@ int pl_open(const pl_channel *ch, const uint8_t *data, size_t len, pl_frame *out
             return PL_REJECT_CRITICAL;
         end -= 1 + out->tail_len;
     }
-    if (!((ch->direction ? PL_DOWN : PL_UP) >> type & 1))
+    if (!((ch->direction ? PL_DOWN : PL_UP) >> out->type & 1))
         return PL_REJECT_TYPE;
-    out->type = type;
-    out->counter = (uint32_t)(data[1] & 15) << 24 | (uint32_t)data[2] << 16 | (uint32_t)data[3] << 8 | data[4];
     out->body = data + PL_HEADER;
     out->body_len = end - PL_HEADER;
     return PL_OK;
+}
+
+int pl_open(const pl_channel *ch, const uint8_t *data, size_t len, pl_frame *out)
+{
+    int result = authenticate(ch, data, len, out);
+    return result == PL_OK ? read_parts(ch, data, len, out) : result;
 }
 
 int pl_seal(const pl_channel *ch, uint8_t *buf, size_t cap, uint8_t type, uint32_t counter, size_t end, bool tail,
@@ -152,11 +169,11 @@ int pl_receive(pl_receiver *r, const uint8_t *data, size_t len, pl_frame *out)
 {
     int result;
     if (len < PL_HEADER || !(data[1] >> 4 & PL_FLAG_PHASE) == !r->channel.phase || r->epoch == UINT32_MAX) {
-        result = pl_open(&r->channel, data, len, out);
+        result = authenticate(&r->channel, data, len, out);
     } else {
         pl_channel next;
         pl_channel_init(&next, r->key, r->id, r->id_len, r->channel.direction, r->epoch + 1);
-        result = pl_open(&next, data, len, out);
+        result = authenticate(&next, data, len, out);
         if (result == PL_OK) {
             r->channel = next;
             r->epoch++;
@@ -164,6 +181,8 @@ int pl_receive(pl_receiver *r, const uint8_t *data, size_t len, pl_frame *out)
         }
         pl_wipe(&next, sizeof next);
     }
-    return result == PL_OK ? take(r, out->counter) : result;
+    if (result == PL_OK)
+        result = take(r, out->counter);
+    return result == PL_OK ? read_parts(&r->channel, data, len, out) : result;
 }
 

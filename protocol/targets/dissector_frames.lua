@@ -40,20 +40,23 @@ local function show_frame(range, info, tree, direction)
     tree:add(f_type, first)
     local kind = first:uint() % 32
     local message = MESSAGES[kind]
-    local tag = message and message.long_tag and LONG_TAG_BYTES or TAG_BYTES
+    local tag = kind >= LONG_TAG_FROM and LONG_TAG_BYTES or TAG_BYTES
     if size < HEADER + tag then
         refuse("length", size .. " bytes")
     end
     local flags = range:range(1, 1)
-    for _, f in ipairs({ f_tail_flag, f_phase, f_reserved }) do
+    for _, f in ipairs({ f_tail_flag, f_phase, f_encrypted, f_reserved }) do
         tree:add(f, flags)
     end
     tree:add(f_counter, range:range(1, 4))
     local counter = range:range(1, 4):uint() % 2 ^ 28
     info.text = (message and message.name or "type " .. kind) .. " " .. string.format("%d", counter)
     tree:add(f_tag, range:range(size - tag))
-    if math.floor(flags:uint() / 16) % 4 ~= 0 then
+    if math.floor(flags:uint() / 16) % 2 ~= 0 then
         refuse("critical", "reserved flag")
+    end
+    if math.floor(flags:uint() / 16) % 4 >= FLAG_ENCRYPTED then
+        refuse("critical", "encrypted")
     end
     local body = size - tag - HEADER
     if math.floor(flags:uint() / 16) >= FLAG_TAIL then

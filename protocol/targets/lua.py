@@ -29,8 +29,7 @@ def _field(f: Field) -> str:
 
 
 def _message(m: Message) -> list[str]:
-    head = f"    [{m.type}] = {{ name = {_string(m.name)}, direction = {_string(m.direction)}, "
-    head += f"long_tag = {str(m.long_tag).lower()}"
+    head = f"    [{m.type}] = {{ name = {_string(m.name)}, direction = {_string(m.direction)}"
     if m.fields is None:
         return [head + " },"]
     return [head + ", fields = {", *[_field(f) for f in m.fields], "    } },"]
@@ -56,7 +55,9 @@ def render(schema: Schema) -> str:
         "",
         f"local VERSION, HEADER = {p['version']}, 5",
         f"local TAG_BYTES, LONG_TAG_BYTES = {p['tag_bytes']}, {p['long_tag_bytes']}",
+        f"local LONG_TAG_FROM = {p['long_tag_from']}",
         f"local FLAG_TAIL, FLAG_PHASE = {p['flag_tail']}, {p['flag_phase']}",
+        f"local FLAG_ENCRYPTED = {p['flag_encrypted']}",
         f"local MAX_FRAME, MAX_BATCH = {p['max_frame']}, {p['max_batch']}",
         f"local OPTIONAL, STATE = {sum(c.optional for c in schema.columns)}, {names.index('state') + 1}",
         "",

@@ -13,9 +13,20 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
 
 def _messages(schema: Schema) -> str:
     rows = [
-        [str(m.type), m.name, m.direction, "16" if m.long_tag else "8", m.req, m.since, m.doc] for m in schema.messages
+        [
+            str(m.type),
+            m.name,
+            m.direction,
+            "16" if m.long_tag else "8",
+            "yes" if m.confidential else "no",
+            m.req,
+            m.since,
+            m.doc,
+        ]
+        for m in schema.messages
     ]
-    return _table(["type", "message", "direction", "tag bytes", "requirement", "since", "description"], rows)
+    header = ["type", "message", "direction", "tag bytes", "encrypted", "requirement", "since", "description"]
+    return _table(header, rows)
 
 
 def _meaning(f: Field) -> str:
@@ -94,7 +105,7 @@ def _limits(schema: Schema) -> str:
         ["version", f"{p['version']}.{p['minor']}"],
         ["longest frame", f"{p['max_frame']} bytes"],
         ["rows in a batch", f"1 to {p['max_batch']}"],
-        ["tag", f"{p['tag_bytes']} bytes, {p['long_tag_bytes']} in the types marked so"],
+        ["tag", f"{p['tag_bytes']} bytes, {p['long_tag_bytes']} for the types from {p['long_tag_from']} on"],
         ["counter", f"{p['counter_bits']} bits"],
         ["replay window of a host", f"{p['replay_window']} counters"],
         ["schema hash", f"0x{schema.hash:08X}"],

@@ -62,12 +62,19 @@ class Field:
 
 @dataclass(frozen=True)
 class Message:
-    """A message type; `fields` is None for a position batch."""
+    """A message type.
+
+    Attributes:
+        long_tag: Whether its tag is long, which its number decides.
+        confidential: Whether its sender encrypts it.
+        fields: None for a position batch.
+    """
 
     name: str
     type: int
     direction: str
     long_tag: bool
+    confidential: bool
     req: str
     since: str
     doc: str
@@ -154,7 +161,7 @@ def _field(raw: dict[str, Any], where: str, since: str) -> Field:
     )
 
 
-def _message(raw: dict[str, Any]) -> Message:
+def _message(raw: dict[str, Any], long_tag_from: int) -> Message:
     since = raw.get("since", "1.0")
     if raw.get("direction") not in DIRECTIONS:
         raise SchemaError(f"{raw['name']}: direction must be one of {', '.join(DIRECTIONS)}")
@@ -164,7 +171,15 @@ def _message(raw: dict[str, Any]) -> Message:
     if fields and len({f.name for f in fields}) != len(fields):
         raise SchemaError(f"{raw['name']}: two fields have the same name")
     return Message(
-        raw["name"], raw["type"], raw["direction"], raw.get("long_tag", False), raw["req"], since, raw["doc"], fields
+        raw["name"],
+        raw["type"],
+        raw["direction"],
+        raw["type"] >= long_tag_from,
+        raw.get("confidential", False),
+        raw["req"],
+        since,
+        raw["doc"],
+        fields,
     )
 
 
@@ -205,7 +220,7 @@ def load(path: Path) -> Schema:
     """
     raw = tomllib.loads(path.read_text(encoding="utf-8"))
     canonical = json.dumps(_without_doc(raw), sort_keys=True, separators=(",", ":"))
-    messages = tuple(_message(m) for m in raw["message"])
+    messages = tuple(_message(m, raw["protocol"]["long_tag_from"]) for m in raw["message"])
     types = [m.type for m in messages]
     if len(set(types)) != len(types) or not all(0 < t < 32 for t in types):
         raise SchemaError("message types must be distinct numbers from 1 to 31")

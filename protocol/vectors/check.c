@@ -86,21 +86,28 @@ static void print_rows(const pl_row *rows, size_t n, int resolution)
     printf("]}");
 }
 
+/* The contents of the last frame. */
+static pl_row rows[PL_MAX_BATCH];
+static pl_message message;
+static size_t count;
+static int resolution;
+
+static int decode_body(const pl_frame *frame)
+{
+    if (frame->type == PL_POSITION_BATCH)
+        return pl_track_decode(frame->body, frame->body_len, rows, PL_MAX_BATCH, &count, &resolution);
+    return pl_decode(frame->type, frame->body, frame->body_len, &message);
+}
+
 static void check_frame(const pl_channel *channel, const uint8_t *data, size_t len)
 {
-    static pl_row rows[PL_MAX_BATCH];
-    static pl_message message;
     uint8_t again[4096];
     pl_frame frame;
-    size_t n = 0, count = 0;
-    int resolution = 0, result = pl_open(channel, data, len, &frame);
-    if (result != PL_OK) {
-        reject(result);
-        return;
-    }
-    bool batch = frame.type == PL_POSITION_BATCH;
-    result = batch ? pl_track_decode(frame.body, frame.body_len, rows, PL_MAX_BATCH, &count, &resolution)
-                   : pl_decode(frame.type, frame.body, frame.body_len, &message);
+    size_t n = 0;
+    int result = pl_open(channel, data, len, &frame);
+    bool batch = result == PL_OK && frame.type == PL_POSITION_BATCH;
+    if (result == PL_OK)
+        result = decode_body(&frame);
     if (result != PL_OK) {
         reject(result);
         return;
@@ -149,6 +156,8 @@ int main(void)
             pl_frame frame;
             size_t n = unhex(data_text, data, sizeof data);
             int result = known ? pl_receive(&receiver, data, n, &frame) : PL_REJECT_KEY;
+            if (result == PL_OK)
+                result = decode_body(&frame);
             printf("{\"step\": \"%s\"}\n", result == PL_OK ? "accepted" : result == PL_REPEATED ? "repeated" : reasons[result]);
         } else if (strcmp(line, "V\n") == 0) {
             printf("{\"protocol\": \"1.0\", \"codec\": \"patrolink.c\", \"rice\": true}\n");

@@ -88,7 +88,8 @@ class Device:
 
     def on_frame(self, data: bytes) -> None:
         """Process a frame of the hub: store terms of groups, and answers to events."""
-        kind, _, body, _, _ = self._receiver.open(data)
+        kind, _, _ = self._receiver.accept(data)
+        body, _ = self._receiver.read(data)
         message = decode.decode(kind, body)
         if kind == patrolink_messages.EVENT_STATE:
             self.states.append(message["state"])

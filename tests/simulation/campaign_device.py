@@ -251,7 +251,8 @@ class CampaignDevice:
         if self._radio.loses():
             return
         try:
-            kind, _, body, _, _ = self._receiver.open(data)
+            kind, _, _ = self._receiver.accept(data)
+            body, _ = self._receiver.read(data)
         except RejectError:
             return
         message = decode.decode(kind, body)

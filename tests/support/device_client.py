@@ -241,7 +241,8 @@ class DeviceClient:
             membership.apply(membership.floor.poll(self.network.now_ms()))
 
     def _on_frame(self, data: bytes) -> None:
-        kind, _, body, _, _ = self._receiver.open(data)
+        kind, _, _ = self._receiver.accept(data)
+        body, _ = self._receiver.read(data)
         message = decode.decode(kind, body)
         if kind == patrolink_messages.COMMAND:
             self.commands.append(message)

@@ -34,7 +34,7 @@ def publish_all(life, hub, seed):
     for source in (life.events, life.outbox):
         data = source.peek()
         while data is not None:
-            _, counter, _, _, repeated = hub.open(bytes(data))
+            _, counter, repeated = hub.accept(bytes(data))
             opened += not repeated
             source.acknowledge()
             if source is life.events:

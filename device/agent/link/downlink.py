@@ -41,10 +41,11 @@ class Downlink:
     def receive(self, data):
         """Act on one frame. A frame that is forged, replayed or malformed is counted and otherwise ignored."""
         try:
-            kind, counter, body, _, _ = self._receiver.open(data)
+            kind, counter, _ = self._receiver.accept(data)
             if not self._record(counter) and kind != m.EVENT_STATE:
                 self._reject("storage refuses its counter")
                 return
+            body, _ = self._receiver.read(data)
             message = decode.decode(kind, body)
         except RejectError as e:
             self._reject(e.name)

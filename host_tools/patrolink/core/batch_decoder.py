@@ -118,7 +118,8 @@ def open_batches(device_receiver: receiver.Receiver, frames: Sequence[bytes]) ->
 
 def _open_one(device_receiver: receiver.Receiver, data: bytes, index: int, opened: OpenedBatches) -> None:
     try:
-        kind, _, body, _, repeated = device_receiver.open(data)
+        kind, _, repeated = device_receiver.accept(data)
+        body = memoryview(b"") if repeated else device_receiver.read(data)[0]
     except RejectError as e:
         opened.outcomes[index] = e.name
         return

@@ -103,6 +103,8 @@ class Decoder:
 
     Attributes:
         reject_reason: why the last frame was rejected (a name of the protocol's reject table), "" if it was not.
+        reject_is_genuine: whether the last frame was authentic and its counter was judged: if it was rejected, its
+            sender may be told.
         stats: counts so far.
     """
 
@@ -113,6 +115,7 @@ class Decoder:
             name: receiver.Receiver(key.secret, name.encode(), frame.UPLINK, key.epoch) for name, key in keys.items()
         }
         self.reject_reason = ""
+        self.reject_is_genuine = False
         self.stats = DecoderStats()
 
     def restore(self, device: str, epoch: int, highest: int, bitmap: bytes) -> None:
@@ -132,18 +135,26 @@ class Decoder:
         self.stats.frames += 1
         self.stats.bytes += len(record.frame)
         self.reject_reason = ""
+        self.reject_is_genuine = False
+        repeated = False
         device_receiver = self._receivers.get(record.device)
         try:
+            kind, _, counter = frame.parse_header(record.frame)
             if device_receiver is None:
                 raise RejectError("key", record.device)
-            kind, counter, body, extensions, repeated, expired = self._open(device_receiver, record.frame)
+            repeated, expired = self._accept(device_receiver, record.frame)
+            self.reject_is_genuine = True
             if repeated:
                 self.stats.duplicates += 1
                 if kind != EVENT or not self._repeated_events:
                     return []
+            body, extensions = device_receiver.read(record.frame)
             message = decode.decode(kind, body)
         except RejectError as e:
+            if repeated:
+                return []
             self.reject_reason = e.name
+            self.reject_is_genuine |= e.name == "replay"
             self.stats.rejected[e.name] += 1
             return []
         if message["message"] == "position_batch":
@@ -163,14 +174,15 @@ class Decoder:
             row["extensions"] = [{"type": kind, "value": value.hex()} for kind, _, value in extensions]
         return [row]
 
-    def _open(self, device_receiver: receiver.Receiver, data: bytes) -> tuple[int, int, bytes, list[Any], bool, bool]:
-        """Return what Receiver.open returns, and whether it is an event whose counter is below the replay window."""
+    def _accept(self, device_receiver: receiver.Receiver, data: bytes) -> tuple[bool, bool]:
+        """Return whether a frame is repeated, and whether it is an event whose counter is below the replay window."""
         try:
-            return *device_receiver.open(data), False
+            _, _, repeated = device_receiver.accept(data)
+            return repeated, False
         except RejectError as e:
             if e.name != "replay" or data[0] & 31 != EVENT or not self._repeated_events:
                 raise
-        return *device_receiver.channel.open_frame(data), True, True
+        return True, True
 
 
 def add_motion(rows: Iterable[Row]) -> Iterator[Row]:

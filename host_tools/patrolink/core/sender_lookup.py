@@ -56,7 +56,7 @@ class SenderLookup:
 
 def _is_sender(device_receiver: receiver.Receiver, data: bytes) -> bool:
     try:
-        device_receiver.open(data)
+        device_receiver.accept(data)
     except RejectError as e:
         return bool(e.name != "tag")  # the other checks come after the tag
     return True

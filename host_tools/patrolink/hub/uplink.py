@@ -108,6 +108,7 @@ class UplinkService:
         rows = self._decoder.rows(record)
         if self._decoder.reject_reason:
             self._metrics.refused[f"frame {self._decoder.reject_reason}"] += 1
+            self._commit_rejected(record)
             return
         self._metrics.counts["frames"] += 1
         is_new = bool(rows) and not rows[0].get("repeated")
@@ -128,6 +129,12 @@ class UplinkService:
         else:
             self._digests.record(device, self._decoder.epoch(device), rows[0]["counter"], _tag(record.frame))
             self._replay.commit(device, self._decoder.epoch(device), rows[0]["counter"])
+
+    def _commit_rejected(self, record: Record) -> None:
+        """Record the counter of an authentic frame that was rejected: it is used up, after a restart too."""
+        if self._decoder.reject_is_genuine:
+            _, _, counter = frame.parse_header(record.frame)
+            self._replay.commit(record.device, self._decoder.epoch(record.device), counter)
 
     def _check_repeated(self, record: Record) -> None:
         """Warn if an authentic frame has a counter that another frame had: two devices have the same key."""

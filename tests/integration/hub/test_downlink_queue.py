@@ -149,7 +149,8 @@ def received(sender: DeviceSender, name: str) -> list[dict]:
     messages = []
     for publication in publications(sender):
         if publication.topic == f"p/{name}/d":
-            kind, _, body, _, _ = receiver.open(publication.payload)
+            kind, _, _ = receiver.accept(publication.payload)
+            body, _ = receiver.read(publication.payload)
             messages.append(decode.decode(kind, body))
     return messages
 

@@ -183,7 +183,8 @@ class Environment(ABC):
 
     def _on_publish(self, device: str, payload: bytes) -> None:
         try:
-            kind, counter, body, _, repeated = self.hub.open(payload)
+            kind, counter, repeated = self.hub.accept(payload)
+            body, _ = self.hub.read(payload)
         except RejectError:
             self.report.rejected += 1
             return
