@@ -8,7 +8,10 @@ from pathlib import Path
 from .model import TEXTS, Field, Message, Schema
 
 _FOLDER = Path(__file__).resolve().parent
-_CORE_PARTS = ("core_sha256.c", "core_frames.c", "core_messages.c", "core_decode_batch.c", "core_encode_batch.c")
+_CORE_PARTS = (
+    *("core_sha256.c", "core_frames.c", "core_messages.c", "core_decode_batch.c", "core_encode_batch.c"),
+    "core_serial.c",
+)
 _HEAD = "/* {} Generated from protocol/schema.toml by protocol/generate.py; do not edit. */\n"
 # The signed kinds are odd: core_messages.c relies on it.
 _NAME = ("#ifdef PATROLINK_NAMES", "    const char *name;", "#endif")

@@ -93,6 +93,25 @@ int pl_track_decode(const uint8_t *body, size_t len, pl_row *rows, size_t max_ro
 int pl_track_encode(const pl_row *rows, size_t count, int resolution, bool rice, unsigned omit, uint8_t *buf, size_t cap,
                     size_t *len);
 
+/* --- serial lines ------------------------------------------------------------------------------------------- */
+
+#define PL_MAX_PACKET (PL_MAX_FRAME + 2 + (PL_MAX_FRAME + 2) / 254 + 2)
+
+/* Write the packet of a frame, with CRC, COBS and the zero byte at its end. PL_MAX_PACKET bytes are enough for `buf`. */
+int pl_packet(const uint8_t *frame, size_t len, uint8_t *buf, size_t cap, size_t *packet_len);
+
+/* Finds frames in the bytes from a serial line. Begin with all members zero. */
+typedef struct {
+    uint8_t data[PL_MAX_FRAME + 2]; /* the frame, then its CRC */
+    size_t len;
+    uint8_t left;            /* bytes up to the end of the COBS block */
+    bool started, zero, bad; /* a packet has begun; a zero follows the block; the packet is too long */
+} pl_unpacker;
+
+/* Take a byte. Returns the length of the frame in u->data that it completes, 0, or PL_ERR_RANGE at the end of an invalid
+ * packet. */
+int pl_unpack(pl_unpacker *u, uint8_t byte);
+
 #ifdef __cplusplus
 }
 #endif
