@@ -9,12 +9,18 @@ enum {
     PL_OK = 0,
     PL_ERR_RANGE = -1, /* encoding: a value does not fit its field or column */
     PL_ERR_SPACE = -2, /* encoding: the buffer is too short; decoding: more rows than max_rows */
-    PL_REPEATED = -3   /* receiving on a host: already accepted; drop it silently */
+    PL_REPEATED = -3,  /* receiving on a host: already accepted; drop it silently */
+    PL_ERR_CIPHER = -4 /* the message is confidential, and the channel has no cipher */
 };
+
+/* Encrypt a block with AES-128 (FIPS 197): hardware, or a library. `in` and `out` do not overlap. */
+typedef void pl_aes128(const uint8_t key[16], const uint8_t in[16], uint8_t out[16]);
 
 /* One direction of one device in one key epoch. Its contents are secret: pl_wipe it when it is no longer used. */
 typedef struct {
     uint32_t inner[8], outer[8]; /* SHA-256 after HMAC's padded keys (RFC 2104) */
+    uint8_t cipher_key[16];
+    pl_aes128 *aes;
     uint8_t context[34];
     uint8_t context_len;
     uint8_t direction; /* 0 up, 1 down */
@@ -22,6 +28,7 @@ typedef struct {
 } pl_channel;
 
 typedef struct {
+    bool genuine; /* tag, flags and phase are right, and type and counter are set; also of a frame that is refused */
     uint8_t type;
     uint32_t counter;
     const uint8_t *body;
@@ -30,14 +37,17 @@ typedef struct {
     size_t tail_len;
 } pl_frame;
 
-/* Prepare a channel. id_len is 1 to 32; PL_ERR_RANGE otherwise. */
+/* Prepare a channel. id_len is 1 to 32; PL_ERR_RANGE otherwise. `aes` is NULL on a device that neither sends nor receives
+ * confidential messages (PL_CONFIDENTIAL). */
 int pl_channel_init(pl_channel *ch, const uint8_t key[32], const uint8_t *id, size_t id_len, int direction,
-                    uint32_t epoch);
+                    uint32_t epoch, pl_aes128 *aes);
 
-/* Verify a frame and return its parts; `out` points into `data`. The caller checks the counter. */
-int pl_open(const pl_channel *ch, const uint8_t *data, size_t len, pl_frame *out);
+/* Verify a frame and return its parts; `out` points into `data`, where an encrypted frame is decrypted. The caller checks
+ * the counter. */
+int pl_open(const pl_channel *ch, uint8_t *data, size_t len, pl_frame *out);
 
-/* Complete the frame whose body is buf[PL_HEADER] to buf[end - 1] (with `tail`: body and TLV tail). *len is its length. */
+/* Complete the frame whose body is buf[PL_HEADER] to buf[end - 1] (with `tail`: body and TLV tail). *len is its length. A
+ * confidential message is encrypted; the counter is its nonce, so none may be used for two frames. */
 int pl_seal(const pl_channel *ch, uint8_t *buf, size_t cap, uint8_t type, uint32_t counter, size_t end, bool tail,
             size_t *len);
 
@@ -61,11 +71,20 @@ typedef struct {
 
 /* direction 0 (a host receives up) needs `seen`; direction 1 (a device receives down) does not. */
 int pl_receiver_init(pl_receiver *r, const uint8_t key[32], const uint8_t *id, size_t id_len, int direction,
-                     uint32_t epoch, uint8_t *seen);
+                     uint32_t epoch, uint8_t *seen, pl_aes128 *aes);
 
 /* Like pl_open, but the first authentic frame of the next epoch begins it, and its counter is taken before its tail and
- * type are read, whatever they hold. Returns PL_OK, PL_REPEATED or a reason. */
-int pl_receive(pl_receiver *r, const uint8_t *data, size_t len, pl_frame *out);
+ * type are read, whatever they hold. Returns PL_OK, PL_REPEATED, PL_ERR_CIPHER or a reason. */
+int pl_receive(pl_receiver *r, uint8_t *data, size_t len, pl_frame *out);
+
+/* Limits the rate of `reject` messages to one peer. Begin with all members zero. */
+typedef struct {
+    int64_t next_ms, next_replay_ms;
+} pl_reject_gate;
+
+/* Whether a frame that pl_receive, pl_decode or pl_track_decode refused for this reason is answered with a `reject`. now_ms
+ * is the time of any clock that does not go back. */
+bool pl_may_reject(pl_reject_gate *gate, const pl_frame *frame, int reason, int64_t now_ms);
 
 /* --- scalar messages ---------------------------------------------------------------------------------------- */
 
