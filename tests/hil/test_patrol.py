@@ -33,7 +33,8 @@ def test_patrol_with_sos_and_power_cut(rig):
     bench.listen(lambda: len(bench.times()) >= summary["fixes"])
     times = bench.times()
     assert len(times) == len(set(times)) and bench.decoder.stats.rejected == {}
-    assert summary["left"] == summary["dropped"] == 0
+    # A frame whose acknowledgement does not arrive before the power goes stays stored: it is not lost.
+    assert summary["dropped"] == 0
     assert [row["boot"] for row in bench.rows if row["record"] == "hello"] == [1, 2]
 
 
