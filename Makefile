@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 # Python caches bytecode also where the environment forbids it: compilation is most of the start of a test's process.
 export PYTHONDONTWRITEBYTECODE :=
-.PHONY: help setup demo test test-fast hil image parity bench docs pictures man fuzz sim lint hooks types types-device check generate wheel sbom lock device-lib media node debian plan clean
+.PHONY: help setup demo test test-fast hil image parity bench docs pictures dissected man fuzz sim lint hooks types types-device check generate wheel sbom lock device-lib media node debian plan clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -23,6 +23,7 @@ help:
 	@echo "make bench     run the benchmarks with their peers; results in build/bench and docs/benchmarks.md"
 	@echo "make docs      build the documentation site; results in build/docs"
 	@echo "make pictures  take the pictures of the console and of the web flasher in docs/images"
+	@echo "make dissected write what tshark shows of one frame of each kind to docs/guide/dissected-frames.txt"
 	@echo "make man       write the manual pages of all verbs to build/man"
 	@echo "make fuzz      fuzz the codecs for FUZZ_SECONDS (60)"
 	@echo "make sim       run the long simulations: power cuts, update campaigns, talk groups, fault matrix, a hundred hours, a long outage, shifts, districts"
@@ -246,6 +247,10 @@ lock: .venv/bin/python
 	@$(LOCK) --python-version 3.10 --extra test -c requirements/bench.txt -o requirements/test.txt
 	@$(LOCK) --python-version 3.10 --extra emulator --extra flash --extra build -c requirements/bench.txt -o requirements/setup.txt
 	@$(LOCK) --python-version 3.11 --extra docs -c requirements/bench.txt -o requirements/docs.txt
+
+# What tshark shows of one frame of each kind. It needs tshark 4.
+dissected: .venv/test-ready
+	@PYTHONPATH=.:protocol:protocol/generated $(BIN)/python -m tests.support.dissected_frames docs/guide/dissected-frames.txt
 
 generate: .venv/ready
 	@$(BIN)/python protocol/generate.py

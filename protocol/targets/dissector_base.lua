@@ -1,19 +1,29 @@
 -- The code below does not depend on the schema. It uses the tables above: VERSION, MESSAGES, COLUMNS and limits.
 --
--- Capture files have link type USER0 (DLT 147). A packet is direction (1 byte: 0 up, 1 down), length of the device id
--- (1 byte), device id, frame. `patrolink decode CAPTURE --format pcap --output X.pcap` writes such files. For frames
--- inside MQTT, add "patrolink_frame" for topic p/ to "Message Decoding" in Wireshark's MQTT preferences.
--- Tags are shown but not verified: a dissector has no keys.
+-- It binds to PUBLISH packets of MQTT with the topics p/<device>/u and p/<device>/d, to serial packets inside TCP, and
+-- to two link types: USER0 (DLT 147) has frames behind a pseudo header of direction (1 byte: 0 up, 1 down), length of
+-- the device id (1 byte) and device id; USER1 (DLT 148) has the bytes of a serial line. `patrolink decode CAPTURE
+-- --format pcap --output X.pcap` writes USER0. With a keys file in the preference patrolink.keys, tags are verified,
+-- counters are judged as a receiver does, and encrypted bodies are decrypted. docs/guide/wireshark.md describes this.
 
 local patrolink = Proto("patrolink", "Patrolink")
-local frame_proto = Proto("patrolink_frame", "Patrolink frame")
+local mqtt_proto = Proto("patrolink_mqtt", "Patrolink in MQTT")
+local serial_proto = Proto("patrolink_serial", "Patrolink on a serial line")
 local fields = {}
+local experts = {}
 local UNKNOWN = {}
+local TIME_MAX = 4294967295999 -- milliseconds: 32 bits of seconds
 
 local function field(make, key, ...)
     local f = make("patrolink." .. key, ...)
     fields[#fields + 1] = f
     return f
+end
+
+local function expert_info(key, text, group, severity)
+    local e = ProtoExpert.new("patrolink." .. key, text, group, severity)
+    experts[#experts + 1] = e
+    return e
 end
 
 local f_direction = field(ProtoField.uint8, "direction", "Direction", base.DEC, { [0] = "up", [1] = "down" })
@@ -29,16 +39,22 @@ local f_phase = field(ProtoField.bool, "flags.phase", "Key phase", 8, nil, FLAG_
 local f_encrypted = field(ProtoField.bool, "flags.encrypted", "Encrypted", 8, nil, FLAG_ENCRYPTED * 16)
 local f_reserved = field(ProtoField.uint8, "flags.reserved", "Reserved", base.HEX, nil, 0x10)
 local f_counter = field(ProtoField.uint32, "counter", "Counter", base.DEC, nil, 0x0FFFFFFF)
-local f_tag = field(ProtoField.bytes, "tag", "Tag (not verified)")
+local f_tag = field(ProtoField.bytes, "tag", "Tag")
+local f_authentic = field(ProtoField.bool, "authentic", "Authentic")
+local f_epoch = field(ProtoField.uint32, "epoch", "Key epoch")
+local f_ciphertext = field(ProtoField.bytes, "ciphertext", "Encrypted body")
 local f_later = field(ProtoField.bytes, "later", "Fields of a later minor version")
 local f_extension = field(ProtoField.bytes, "extension", "Extension")
-local f_extension_type = field(ProtoField.uint8, "extension.type", "Type", base.DEC, nil, 0x7F)
+local f_extension_type = field(ProtoField.uint8, "extension.type", "Type", base.DEC, EXTENSIONS, 0x7F)
 local f_critical = field(ProtoField.bool, "extension.critical", "Critical", 8, nil, 0x80)
 local f_resolution = field(ProtoField.uint8, "batch.resolution", "Resolution (10^-n degrees)")
 local f_tick = field(ProtoField.uint32, "batch.tick_ms", "Tick (ms)")
 local f_rows = field(ProtoField.uint32, "batch.rows", "Rows")
 local f_coding = field(ProtoField.string, "batch.coding", "Coding")
 local f_row = field(ProtoField.string, "row", "Row")
+local f_packet = field(ProtoField.bytes, "serial.packet", "Serial packet")
+local f_invalid = field(ProtoField.bytes, "serial.invalid", "Bytes that are no serial packet")
+local f_crc = field(ProtoField.uint16, "serial.crc", "CRC-16", base.HEX)
 local row_fields = { field(ProtoField.absolute_time, "row.time", "Time", base.UTC) }
 for i = 2, #COLUMNS do
     local c = COLUMNS[i]
@@ -63,11 +79,30 @@ for _, message in pairs(MESSAGES) do
 end
 patrolink.fields = fields
 
-local e_malformed = ProtoExpert.new("patrolink.malformed", "Refused", expert.group.MALFORMED, expert.severity.ERROR)
-patrolink.experts = { e_malformed }
+local ERROR, WARN, NOTE, CHAT = expert.severity.ERROR, expert.severity.WARN, expert.severity.NOTE, expert.severity.CHAT
+local e_malformed = expert_info("malformed", "Refused", expert.group.MALFORMED, ERROR)
+local e_wrong_tag = expert_info("wrong_tag", "Wrong tag", expert.group.SECURITY, ERROR)
+local e_replay = expert_info("replay", "Replay", expert.group.SEQUENCE, WARN)
+local e_repeated = expert_info("repeated", "Repeated frame", expert.group.SEQUENCE, NOTE)
+local e_gap = expert_info("gap", "Counters missing", expert.group.SEQUENCE, NOTE)
+local e_late = expert_info("late", "Out of order", expert.group.SEQUENCE, CHAT)
+local e_epoch = expert_info("new_epoch", "New key epoch", expert.group.SEQUENCE, NOTE)
+local e_time_back = expert_info("time_back", "Time goes back", expert.group.SEQUENCE, NOTE)
+local e_no_key = expert_info("no_key", "Not verified", expert.group.DECRYPTION, NOTE)
+local e_keys_file = expert_info("keys_file", "Keys file", expert.group.DECRYPTION, ERROR)
+local e_later = expert_info("later_minor", "Later minor version", expert.group.PROTOCOL, NOTE)
+local e_name = expert_info("unknown_name", "Value without a name", expert.group.PROTOCOL, NOTE)
+local e_extension = expert_info("unknown_extension", "Unknown extension", expert.group.PROTOCOL, NOTE)
+local e_plain = expert_info("plain_text", "Confidential message in plain text", expert.group.SECURITY, NOTE)
+local e_serial = expert_info("serial_error", "Serial line", expert.group.CHECKSUM, WARN)
+local e_cut = expert_info("cut", "Not captured as a whole", expert.group.UNDECODED, WARN)
+patrolink.experts = experts
+
+patrolink.prefs.keys = Pref.string("Keys file", "", "TOML file with device keys, as `patrolink decode --keys` reads it")
+patrolink.prefs.serial_device =
+    Pref.string("Device on serial lines", "", "Device id of serial lines; empty: the device whose key verifies the frame")
 
 -- Raise a reason of the reject table as an error; the dissector of a frame catches it.
 local function refuse(reason, detail)
     error({ reason = reason, detail = detail }, 0)
 end
-

@@ -21,7 +21,7 @@ function Bits:get(n)
         self.at = self.at + take
         n = n - take
     end
-    return value
+    return math.floor(value) -- an integer in Lua 5.4
 end
 
 function Bits:eg(k)
@@ -32,15 +32,15 @@ function Bits:eg(k)
             refuse("range", "a code of more than 36 bits")
         end
     end
-    return 2 ^ (n + k) + self:get(n + k) - 2 ^ k
+    return math.floor(2 ^ (n + k) - 2 ^ k) + self:get(n + k)
 end
 
 local function unzigzag(code)
-    return code % 2 == 1 and -(code + 1) / 2 or code / 2
+    return code % 2 == 1 and -math.floor((code + 1) / 2) or math.floor(code / 2)
 end
 
 local function signed(value, n)
-    return value >= 2 ^ (n - 1) and value - 2 ^ n or value
+    return value >= 2 ^ (n - 1) and math.floor(value - 2 ^ n) or value
 end
 
 local function runs(bits, n, k)
@@ -67,7 +67,7 @@ local function rice(bits, n, k)
         while q < 12 and bits:get(1) == 0 do
             q = q + 1
         end
-        codes[i] = q * 2 ^ k + (q < 12 and bits:get(k) or bits:eg(k + 3))
+        codes[i] = math.floor(q * 2 ^ k) + (q < 12 and bits:get(k) or bits:eg(k + 3))
     end
     return codes
 end
@@ -195,7 +195,7 @@ local function batch(range)
     return n, r + 4, tick, columns, codings
 end
 
-local function show_batch(range, tree)
+local function show_batch(range, tree, verdict)
     local n, resolution, tick, columns, codings = batch(range)
     tree:add(f_rows, range, n)
     tree:add(f_resolution, range, resolution)
@@ -208,10 +208,21 @@ local function show_batch(range, tree)
             refuse("range", "mode 0")
         end
     end
+    local newest_ms = columns[1][1]
+    for i = 2, n do
+        newest_ms = math.max(newest_ms, columns[1][i])
+    end
+    take_time(verdict, columns[1][1], newest_ms)
+    if verdict.time_note then
+        tree:add_proto_expert_info(e_time_back, verdict.time_note)
+    end
     for i = 1, n do
         local row = tree:add(f_row, range, "row " .. i)
         local ms = columns[1][i]
         row:add(row_fields[1], range, NSTime.new(math.floor(ms / 1000), ms % 1000 * 1000000))
+        if i > 1 and ms < columns[1][i - 1] then
+            row:add_proto_expert_info(e_time_back, string.format("%.3f s before the row above", (columns[1][i - 1] - ms) / 1000))
+        end
         for j = 2, #COLUMNS do
             local value = columns[j][i]
             if value ~= UNKNOWN then

@@ -1,77 +1,113 @@
+
 -- --- scalar messages ----------------------------------------------------------------------------------------------
 
+-- RFC 3629, section 4: no overlong forms, no surrogates, nothing above U+10FFFF.
+local UTF8 = {
+    "^[\0-\127]+",
+    "^[\194-\223][\128-\191]",
+    "^\224[\160-\191][\128-\191]",
+    "^[\225-\236\238\239][\128-\191][\128-\191]",
+    "^\237[\128-\159][\128-\191]",
+    "^\240[\144-\191][\128-\191][\128-\191]",
+    "^[\241-\243][\128-\191][\128-\191][\128-\191]",
+    "^\244[\128-\143][\128-\191][\128-\191]",
+}
+
 local function is_utf8(text)
-    local i, n = 1, #text
-    while i <= n do
-        local c = text:byte(i)
-        local more = c < 0x80 and 0 or c >= 0xC2 and c < 0xE0 and 1 or c >= 0xE0 and c < 0xF0 and 2 or c >= 0xF0 and c < 0xF5 and 3
-        if not more or i + more > n then
+    local at = 1
+    while at <= #text do
+        local last
+        for _, pattern in ipairs(UTF8) do
+            last = last or select(2, text:find(pattern, at))
+        end
+        if not last then
             return false
         end
-        for j = 1, more do
-            local next_byte = text:byte(i + j)
-            if next_byte < 0x80 or next_byte > 0xBF then
-                return false
-            end
-        end
-        i = i + 1 + more
+        at = last + 1
     end
     return true
 end
 
-local function show_integer(f, range, tree)
+-- Return the value of an integer field; a u64 above 2^53 is rounded.
+local function integer(f, range)
     if f.type == "u64" then
-        local value = range:uint64()
-        local item = tree:add(f.proto, range, value)
-        if f.unknown and value == UInt64(f.unknown) then
-            item:append_text(" (not known)")
-        end
-        return
+        return range:range(0, 4):uint() * 4294967296.0 + range:range(4, 4):uint()
     end
-    local value = f.type:sub(1, 1) == "i" and range:int() or range:uint()
-    local item = tree:add(f.proto, range, value)
+    return f.type:sub(1, 1) == "i" and range:int() or range:uint()
+end
+
+local function show_bits(f, value, item)
+    local unnamed = {}
+    for bit = 0, 8 * f.size - 1 do
+        if math.floor(value / 2 ^ bit) % 2 == 1 then
+            item:append_text(" " .. (f.bits[bit + 1] or "bit_" .. bit))
+            unnamed[#unnamed + 1] = not f.bits[bit + 1] and bit or nil
+        end
+    end
+    if #unnamed > 0 then
+        local text = string.format("bits of %s without a name in this version: ", f.name)
+        item:add_proto_expert_info(e_name, text .. table.concat(unnamed, ", "))
+    end
+end
+
+local function show_integer(f, range, tree)
+    local value = integer(f, range)
+    local item = tree:add(f.proto, range, f.type == "u64" and range:uint64() or value)
     if value == f.unknown then
         item:append_text(" (not known)")
-    elseif value < f.low or value > f.high then
-        refuse("range", f.name .. " " .. value)
+        return
+    elseif f.low and (value < f.low or value > f.high) then
+        refuse("range", string.format("%s %.0f", f.name, value))
     end
-    for bit, name in ipairs(f.bits or {}) do
-        if math.floor(value / 2 ^ (bit - 1)) % 2 == 1 then
-            item:append_text(" " .. name)
-        end
+    if f.type == "u64" and f.unit == "ms" and value <= TIME_MAX then
+        item:append_text(os.date("! (%Y-%m-%d %H:%M:%S", math.floor(value / 1000)) .. string.format(".%03d UTC)", value % 1000))
     end
+    if f.names and not f.names[value] then
+        item:add_proto_expert_info(e_name, string.format("%s %d has no name in this version", f.name, value))
+    end
+    if f.bits then
+        show_bits(f, value, item)
+    end
+end
+
+-- Add a field of type str or bytes, whose length is at the start of the range; return the size of both.
+local function show_text(f, range, tree)
+    local n = range:range(0, f.size):uint()
+    if f.size + n > range:len() then
+        refuse("length", f.name)
+    end
+    local contents = n > 0 and range:range(f.size, n)
+    if n < f.low or n > f.high or (f.type == "str" and contents and not is_utf8(contents:raw())) then
+        refuse("range", f.name)
+    end
+    if f.type == "str" and contents then
+        tree:add_packet_field(f.proto, contents, ENC_UTF_8)
+    elseif f.type == "str" then
+        tree:add(f.proto, range:range(0, f.size), ""):append_text("(empty)")
+    elseif not contents then
+        tree:add(range:range(0, f.size), f.name .. ": (empty)")
+    else
+        tree:add(f.proto, contents)
+    end
+    return f.size + n
 end
 
 local function show_fields(message, range, tree)
     local at, size = 0, range:len()
     for _, f in ipairs(message.fields) do
-        local n = f.size
-        if at + n > size then
+        if at + f.size > size then
             refuse("length", "the body ends before " .. f.name)
         end
         if f.type == "str" or f.type == "bytes" then
-            n = range:range(at, f.size):uint()
-            at = at + f.size
-            if at + n > size then
-                refuse("length", f.name)
-            end
-            if n < f.low or n > f.high or (f.type == "str" and n > 0 and not is_utf8(range:range(at, n):raw())) then
-                refuse("range", f.name)
-            end
-            if n == 0 then
-                tree:add(range:range(at - f.size, f.size), f.name .. ": (empty)")
-            elseif f.type == "str" then
-                tree:add_packet_field(f.proto, range:range(at, n), ENC_UTF_8)
-            else
-                tree:add(f.proto, range:range(at, n))
-            end
+            at = at + show_text(f, range:range(at), tree)
         else
-            show_integer(f, range:range(at, n), tree)
+            show_integer(f, range:range(at, f.size), tree)
+            at = at + f.size
         end
-        at = at + n
     end
     if at < size then
-        tree:add(f_later, range:range(at))
+        local item = tree:add(f_later, range:range(at))
+        local count = size - at == 1 and "1 byte" or size - at .. " bytes"
+        item:add_proto_expert_info(e_later, count .. " behind the last known field")
     end
 end
-

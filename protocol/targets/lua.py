@@ -5,7 +5,8 @@ from pathlib import Path
 from .model import Column, Field, Message, Schema
 
 _FOLDER = Path(__file__).resolve().parent
-_PARTS = ("dissector_base.lua", "dissector_batch.lua", "dissector_messages.lua", "dissector_frames.lua")
+_PARTS = ("base", "crypto", "keys", "receiver", "batch", "messages", "frames", "serial", "bindings")
+_EXACT_MAX = 1 << 53  # Lua computes with doubles
 # Row unit: divisor and unit for display.
 _DISPLAY_UNITS = {"1e-7 deg": (10_000_000, "deg"), "mm": (1000, "m"), "mm/s": (1000, "m/s"), "1e-2 deg": (100, "deg")}
 
@@ -16,7 +17,7 @@ def _string(text: str) -> str:
 
 def _field(f: Field) -> str:
     parts = [f"name = {_string(f.name)}, type = {_string(f.type)}, size = {f.size}"]
-    if f.type != "u64":
+    if f.high <= _EXACT_MAX:
         parts.append(f"low = {f.low}, high = {f.high}")
     if f.unknown is not None:
         parts.append(f"unknown = {f.unknown}")
@@ -29,7 +30,8 @@ def _field(f: Field) -> str:
 
 
 def _message(m: Message) -> list[str]:
-    head = f"    [{m.type}] = {{ name = {_string(m.name)}, direction = {_string(m.direction)}"
+    head = f"    [{m.type}] = {{ name = {_string(m.name)}, direction = {_string(m.direction)}, "
+    head += f"confidential = {str(m.confidential).lower()}"
     if m.fields is None:
         return [head + " },"]
     return [head + ", fields = {", *[_field(f) for f in m.fields], "    } },"]
@@ -51,7 +53,7 @@ def render(schema: Schema) -> str:
     names = [c.name for c in schema.columns]
     lines = [
         "-- Patrolink for Wireshark. Generated from protocol/schema.toml by protocol/generate.py; do not edit.",
-        "--   tshark -X lua_script:protocol/generated/patrolink.lua -r X.pcap",
+        "-- Copy it to Wireshark's folder for Lua plugins, or name it: tshark -X lua_script:patrolink.lua -r X.pcap",
         "",
         f"local VERSION, HEADER = {p['version']}, 5",
         f"local TAG_BYTES, LONG_TAG_BYTES = {p['tag_bytes']}, {p['long_tag_bytes']}",
@@ -59,7 +61,12 @@ def render(schema: Schema) -> str:
         f"local FLAG_TAIL, FLAG_PHASE = {p['flag_tail']}, {p['flag_phase']}",
         f"local FLAG_ENCRYPTED = {p['flag_encrypted']}",
         f"local MAX_FRAME, MAX_BATCH = {p['max_frame']}, {p['max_batch']}",
+        f"local COUNTER_BITS, REPLAY_WINDOW = {p['counter_bits']}, {p['replay_window']}",
         f"local OPTIONAL, STATE = {sum(c.optional for c in schema.columns)}, {names.index('state') + 1}",
+        "",
+        "local EXTENSIONS = {",
+        *[f"    [{extension['type']}] = {_string(name)}," for name, extension in schema.extensions.items()],
+        "}",
         "",
         "local MESSAGES = {",
         *[line for m in schema.messages for line in _message(m)],
@@ -70,4 +77,5 @@ def render(schema: Schema) -> str:
         "}",
         "",
     ]
-    return "\n".join(lines) + "\n" + "".join((_FOLDER / name).read_text(encoding="utf-8") for name in _PARTS)
+    parts = [(_FOLDER / f"dissector_{name}.lua").read_text(encoding="utf-8") for name in _PARTS]
+    return "\n".join([*lines, "".join(parts)])

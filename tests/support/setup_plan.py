@@ -35,7 +35,8 @@ PROGRAMS = (
         "tshark",
         "tshark",
         "integration/cli/test_shown_commands.py "
-        "protocol/test_dissector.py integration/ptt/test_floor_dissector.py integration/hub/test_hub.py "
+        "protocol/test_dissector.py protocol/test_dissector_receiver.py protocol/test_dissector_bindings.py "
+        "integration/ptt/test_floor_dissector.py integration/hub/test_hub.py "
         "integration/hub/test_hub_parts.py integration/live/test_live_view_media.py",
     ),
     Program(
