@@ -193,4 +193,5 @@ _BY_VERB: dict[tuple[str, str], Completer] = {
     ("inspect", "file"): _IMAGES,
     ("diff", "out"): _IMAGES,
     ("key", "file"): FilesCompleter("pem"),
+    ("dissector", "folder"): _FOLDERS,
 }

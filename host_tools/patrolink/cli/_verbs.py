@@ -22,6 +22,7 @@ VERBS = {
     "completion": Verb("print the script that completes words in bash, zsh or fish", ""),
     "decode": Verb("decode a capture to jsonl, csv, geojson, gpx, npz, parquet or pcap", "report"),
     "devices": Verb("list serial ports", ""),
+    "dissector": Verb("install the dissector for Wireshark and tshark", ""),
     "doctor": Verb("check this machine; write a support bundle", ""),
     "emulate": Verb("run a device on an emulated board", "emulator"),
     "fix": Verb("decode an NMEA log to fixes with the device's code", "emulator"),

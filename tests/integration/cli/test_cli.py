@@ -222,7 +222,8 @@ def test_errors_name_cause_and_next_step(capsys, command, code, message):
 def test_verbs_are_unchanged():
     """Verbs are a contract because scripts use their names."""
     assert list(VERBS) == [
-        *("boards", "call", "clip", "completion", "decode", "devices", "doctor", "emulate", "fix", "flash", "floor"),
+        *("boards", "call", "clip", "completion", "decode", "devices", "dissector", "doctor", "emulate", "fix"),
+        *("flash", "floor"),
         *(
             "hub",
             "hub bar",

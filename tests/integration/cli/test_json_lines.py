@@ -45,6 +45,7 @@ def capture(tmp_path_factory):
         (["clip", "list", "no such folder"], 2, {"error"}),
         (["image", "build", "--board", "mps2_an385", "--rollback", "1", "--out", "OUT"], 0, {"image", "summary"}),
         (["image", "key", "OUT"], 0, {"release_key"}),
+        (["dissector", "OUT"], 0, {"dissector"}),
         (["image", "inspect", "CAPTURE"], 2, {"error"}),
     ],
     ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",

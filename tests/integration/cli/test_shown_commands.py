@@ -119,7 +119,8 @@ def test_page_shows_what_its_commands_do(page: Path, tmp_path: Path, request):
     folder.mkdir()
     env = {name: value for name, value in os.environ.items() if not name.startswith("PATROLINK_")}
     env |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "100"}
-    env["XDG_CONFIG_HOME"] = str(tmp_path / "config")  # without the settings of whoever runs the test
+    # Without the settings of whoever runs the test, and without changes to them.
+    env |= {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config")}
     missing, failures = set(), []
     for command in shown_commands.read(page):
         if lacking := missing_requirement(command.needs):
