@@ -400,10 +400,8 @@ int main(void)
 {
     static char line[LINE];
     while (fgets(line, sizeof line, stdin)) {
-        if (!answer_request(line)) {
-            fprintf(stderr, "not a request: %.200s\n", line);
-            return 2;
-        }
+        if (!answer_request(line))
+            printf("{\"error\": \"not a request\"}\n");
         fflush(stdout);
     }
     return 0;

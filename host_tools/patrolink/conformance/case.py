@@ -83,7 +83,7 @@ class DeviceUnderTest(NamedTuple):
         id: Device id.
         secret: 32 bytes.
         epoch: Key epoch.
-        counter: First of 1000 downlink counters that no other case of the run uses.
+        counter: First of 100 downlink counters that no other case of the run uses.
     """
 
     id: str
@@ -132,6 +132,7 @@ class Case(NamedTuple):
         vector: Id of the vector, if the case comes from one.
         claim: Claim of the profile that the case depends on. Cases of SECURITY_FAMILIES run whatever is claimed.
         mutants: Names of mutants that the case must find.
+        also: Ids of further requirements that it tests.
         timed: The judge uses times; the runner measures the load of the machine meanwhile.
     """
 
@@ -146,6 +147,7 @@ class Case(NamedTuple):
     vector: str = ""
     claim: str = ""
     mutants: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
     timed: bool = False
 
     @property

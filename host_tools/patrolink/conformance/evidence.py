@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 ASK, TELL, SEND, RAW, WAIT, RESTART, STIMULUS = "ask", "tell", "send", "raw", "wait", "restart", "stimulus"
 ANSWER_MAX_BYTES = 65_536  # the longest lawful answer, 255 rows, has about 20 KB
-_FRAMES_MAX = 1000
+FRAMES_MAX = 1000  # of one wait; a device that sends more floods
 
 
 class MalformedAnswerError(ValueError):
@@ -156,7 +156,7 @@ def raw(data: bytes) -> Step:
     return Step(RAW, data.hex())
 
 
-def wait(ms: int, frames: int = _FRAMES_MAX) -> Step:
+def wait(ms: int, frames: int = FRAMES_MAX) -> Step:
     """Device tier: collect frames of the device, until this time is over or so many have come."""
     return Step(WAIT, "", ms, frames)
 

@@ -1,6 +1,7 @@
 """Runs cases on a testee and records the evidence; the verdict is computed from the evidence alone."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from patrolink.conformance.case import (
@@ -16,12 +17,13 @@ from patrolink.conformance.case import (
     run_script,
 )
 from patrolink.conformance.evidence import Answer, Evidence, Exchange, Fault, Step, shortened
+from patrolink.conformance.profile import denied
 from patrolink.conformance.testee.null_testee import LoadMeter
 from patrolink.conformance.testee.testee import StepUnavailableError, Testee, TesteeFaultError
 
 STEPS_MAX = 10_000
 EVIDENCE_MAX_BYTES = 8 << 20  # of one case
-COUNTERS_PER_CASE = 1000
+COUNTERS_PER_CASE = 100
 _START_FAILURES_MAX = 3  # in a row; what comes after them is skipped
 
 
@@ -51,7 +53,7 @@ class Runner:
         seed: Seed of the run.
         monotonic_ms: Clock for durations and the limit.
         limit_ms: Longest time of the run; cases that do not begin within it are skipped.
-        not_applicable: Returns the claim that makes a case not applicable, or "".
+        claims: Claim → "yes" or "no".
         device: The device of the device tier, with the first downlink counter of the run.
         new_load_meter: Starts a null testee for a case that measures time.
     """
@@ -62,7 +64,7 @@ class Runner:
         seed: int,
         monotonic_ms: Callable[[], int],
         limit_ms: int,
-        not_applicable: Callable[[Case], str] = lambda case: "",
+        claims: Mapping[str, str] = MappingProxyType({}),
         device: DeviceUnderTest | None = None,
         new_load_meter: Callable[[], LoadMeter] = LoadMeter,
     ) -> None:
@@ -70,7 +72,7 @@ class Runner:
         self._seed = seed
         self._monotonic_ms = monotonic_ms
         self._limit_ms = limit_ms
-        self._not_applicable = not_applicable
+        self._claims = claims
         self._device = device
         self._new_load_meter = new_load_meter
         self._running = False
@@ -87,7 +89,7 @@ class Runner:
             self._stop()
 
     def _result(self, case: Case, index: int, late: bool) -> Result:
-        claim = self._not_applicable(case)
+        claim = denied(self._claims, case)
         if claim:
             reason = f"the profile claims {claim} = no"
             return Result(case, Judgement(Verdict.NOT_APPLICABLE, claim, reason), None, 0, 0)
@@ -100,7 +102,7 @@ class Runner:
         if device is not None:
             counter = device.counter + index * COUNTERS_PER_CASE
             device = device._replace(counter=counter)
-        context = Context(case, self._seed, device, virtual=self._testee.clock == "virtual")
+        context = Context(case, self._seed, device, self._claims, self._testee.clock == "virtual")
         begin_ms = self._monotonic_ms()
         try:
             evidence = self._gather(context)

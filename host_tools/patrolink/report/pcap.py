@@ -18,8 +18,13 @@ def write(out: BinaryIO, records: Iterable[Record], direction: int = 0) -> None:
         records: frames with time and device id.
         direction: 0 for uplink, 1 for downlink.
     """
+    write_directed(out, ((direction, record) for record in records))
+
+
+def write_directed(out: BinaryIO, records: Iterable[tuple[int, Record]]) -> None:
+    """Write frames of both directions; each record comes after its direction, as `write` has it."""
     out.write(struct.pack("<IHHiIII", _MAGIC_MICROSECONDS, 2, 4, 0, 0, 65535, _LINKTYPE_USER0))
-    for record in records:
+    for direction, record in records:
         device = record.device.encode()
         data = bytes([direction, len(device)]) + device + record.frame
         seconds, ms = divmod(record.time_ms, 1000)

@@ -40,6 +40,7 @@ def _case(vector: Vector, steps: list[Step], judge: Callable[[Context, Evidence]
         steps=lambda context: steps,
         judge=judge,
         vector=vector["id"],
+        also=tuple(vector["req"][1:]),
         claim=next((_CLAIMS[req] for req in vector["req"] if req in _CLAIMS), ""),
     )
 

@@ -5,12 +5,12 @@ import hashlib
 import secrets
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from patrolink import __version__
-from patrolink.conformance import suite
+from patrolink.conformance import claims, suite
 from patrolink.conformance.case import Case, DeviceUnderTest, Verdict
 from patrolink.conformance.evidence import canonical
 from patrolink.conformance.runner import Result
@@ -40,6 +40,8 @@ class RunInfo(NamedTuple):
         profile: Name, SHA-256 and claims of the profile.
         device: The device of the device tier.
         selection: Ids of the cases that were asked for; empty: all of the tier.
+        known_failures: Ids of failures that a list of known failures has, as they are.
+        replay: Command that runs one case again, without its id.
     """
 
     suite: str
@@ -51,9 +53,11 @@ class RunInfo(NamedTuple):
     profile: Mapping[str, Any]
     device: DeviceUnderTest | None = None
     selection: tuple[str, ...] = ()
+    known_failures: tuple[str, ...] = ()
+    replay: str = ""
 
 
-def build(info: RunInfo, results: Iterable[Result], duration_ms: int) -> Document:
+def build(info: RunInfo, results: Sequence[Result], duration_ms: int) -> Document:
     """Return the unsigned report of a run."""
     document: Document = {
         "format": FORMAT,
@@ -68,11 +72,14 @@ def build(info: RunInfo, results: Iterable[Result], duration_ms: int) -> Documen
         "clock": info.clock,
         "seed": info.seed,
         "selection": list(info.selection),
+        "known_failures": sorted(info.known_failures),
+        "replay": info.replay,
         "device": device_fields(info.device),
         "started": info.started,
         "duration_ms": duration_ms,
     }
     entries = [entry(result) for result in results]
+    document["findings"] = contradictions(info.profile["claims"], results)
     document["summary"] = summary(entries)
     document["coverage"] = coverage(entries)
     seal_chain(document, entries)
@@ -85,6 +92,12 @@ def device_fields(device: DeviceUnderTest | None) -> dict[str, Any] | None:
         return None
     digest = hashlib.sha256(b"patrolink-conformance" + device.secret).hexdigest()
     return {"id": device.id, "epoch": device.epoch, "counter": device.counter, "key_sha256": digest}
+
+
+def contradictions(claimed: Mapping[str, str], results: Sequence[Result]) -> list[dict[str, str]]:
+    """Return the claims that the results contradict, JSON-ready."""
+    evidence = [(result.case.id, result.evidence) for result in results if result.evidence is not None]
+    return [finding._asdict() for finding in claims.contradictions(claimed, evidence)]
 
 
 def entry(result: Result) -> Document:
@@ -107,6 +120,7 @@ def case_fields(case: Case) -> Document:
         "case": case.id,
         "title": case.title,
         "requirement": case.requirement,
+        "also": list(case.also),
         "level": case.level,
         "section": case.section,
         "vector": case.vector,
@@ -134,7 +148,7 @@ def requirements() -> dict[str, str]:
 def coverage(entries: list[Document]) -> Document:
     """Return which requirements have a case that was judged: pass, fail or non-strict."""
     judged = (Verdict.PASS.value, Verdict.FAIL.value, Verdict.NON_STRICT.value)
-    tested = {item["requirement"] for item in entries if item["verdict"] in judged}
+    tested = {req for item in entries if item["verdict"] in judged for req in (item["requirement"], *item["also"])}
     known = requirements()
     missing = sorted(known.keys() - tested)
     share = round(100 * (len(known) - len(missing)) / len(known), 1)

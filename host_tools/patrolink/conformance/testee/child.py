@@ -102,7 +102,7 @@ class Child:
             self._condition.notify_all()
 
     def read(self, take: Callable[[bytearray], _Result | None], timeout_s: float) -> _Result:
-        """Wait for output.
+        """Wait for output that must come.
 
         Args:
             take: Removes and returns a whole unit from the front of the buffer; None while it is incomplete.
@@ -111,6 +111,16 @@ class Child:
         Raises:
             TesteeFaultError: Nothing complete came in time, the program has ended, or it floods.
         """
+        result = self.poll(take, timeout_s)
+        if result is None:
+            with self._condition:
+                if self._refused:
+                    raise TesteeFaultError(CLOSED_PIPE, "the program closed its standard input and goes on running")
+                raise TesteeFaultError(HANG, self._describe_wait(timeout_s))
+        return result
+
+    def poll(self, take: Callable[[bytearray], _Result | None], timeout_s: float) -> _Result | None:
+        """Wait for output that may come; as `read`, but return None when the time is over."""
         deadline = time.monotonic() + timeout_s
         with self._condition:
             while True:
@@ -123,10 +133,8 @@ class Child:
                 if self._closed:
                     break
                 left_s = deadline - time.monotonic()
-                if left_s <= 0 and self._refused:
-                    raise TesteeFaultError(CLOSED_PIPE, "the program closed its standard input and goes on running")
                 if left_s <= 0:
-                    raise TesteeFaultError(HANG, self._describe_wait(timeout_s))
+                    return None
                 self._condition.wait(left_s)
         raise self._ended()
 

@@ -31,6 +31,10 @@ class TrustStore:
     def __init__(self, keys: list[ec.EllipticCurvePublicKey]) -> None:
         self._keys = {image_header.key_id(point(key)): key for key in keys}
 
+    def points(self) -> set[bytes]:
+        """Return the keys as `point` returns them."""
+        return {point(key) for key in self._keys.values()}
+
     def pem(self) -> str:
         """Return the keys in PEM format, as `load_trust_store` reads them."""
         return "".join(map(public_pem, self._keys.values()))
@@ -67,14 +71,24 @@ def sign(header: ImageHeader, private: ec.EllipticCurvePrivateKey) -> ImageHeade
     public = private.public_key()
     header = header._replace(key_id=image_header.key_id(point(public)), signature=image_header.UNSIGNED)
     digest = image_header.signed_digest(image_header.pack(header))
+    r, s = signature_of(private, digest)
+    return header._replace(signature=r.to_bytes(32, "big") + s.to_bytes(32, "big"))
+
+
+def signature_of(private: ec.EllipticCurvePrivateKey, digest: bytes) -> tuple[int, int]:
+    """Return r and s of a signature over a SHA-256: of RFC 6979 where the library has it, with the lower s."""
     algorithm = utils.Prehashed(hashes.SHA256())
     try:
         signature = private.sign(digest, ec.ECDSA(algorithm, deterministic_signing=True))
     except (TypeError, UnsupportedAlgorithm):  # cryptography < 43, or its OpenSSL < 3.2
         signature = private.sign(digest, ec.ECDSA(algorithm))
     r, s = utils.decode_dss_signature(signature)
-    s = min(s, _ORDER - s)
-    return header._replace(signature=r.to_bytes(32, "big") + s.to_bytes(32, "big"))
+    return r, min(s, _ORDER - s)
+
+
+def is_low(s: int) -> bool:
+    """Return whether s is the lower one of the two that make a signature valid."""
+    return 0 < s <= _ORDER // 2
 
 
 def create(path: Path, passphrase: bytes | None) -> ec.EllipticCurvePrivateKey:

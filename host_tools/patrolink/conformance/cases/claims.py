@@ -1,0 +1,97 @@
+"""Claims of the profile against what the testee does: a claim that is not true is a finding."""
+
+from collections.abc import Callable
+
+from patrolink_names import BITS
+from patrolink_protocol import decode, frame
+from patrolink_protocol.errors import RejectError
+
+from patrolink.conformance.case import (
+    CLAIM,
+    CODEC,
+    DEVICE,
+    MISSING,
+    Case,
+    Context,
+    Judgement,
+    Script,
+    failed,
+    passed,
+)
+from patrolink.conformance.evidence import Evidence, ask, canonical, restart, wait
+from patrolink.conformance.profile import CLAIMS, YES, of_tier
+
+_KEY = "00" * 32
+_AT = f"{_KEY} probe 0 0"
+_HELLO_WAIT_MS = 60_000
+# claim → request of the codec tier, and the name that a right answer has
+_PROBES = {
+    "encode": (f'E {_AT} 1 0 18 {{"originate_ms":1,"receive_ms":null,"transmit_ms":null}}', "frame"),
+    "batch_encode": (f"B {_KEY} probe 0 1 6 1 [[1700000000000,1,2,3,4,5,6,7,8,9]]", "frame"),
+    "serial": ("P 00", "packet"),
+}
+
+
+def cases() -> list[Case]:
+    """Return a case for each claim of the codec tier, and one for what `hello` says."""
+    codec = [_codec_case(i, claim) for i, claim in enumerate(of_tier(CODEC), 1)]
+    hello = Case("PL-CLAIM-1-101", "claims and hello", "CLAIM-1", DEVICE, _hello_steps, _judge_hello)
+    return [*codec, hello]
+
+
+def _codec_case(number: int, claim: str) -> Case:
+    request, name = _PROBES.get(claim, ("V", claim))
+
+    def steps(context: Context) -> Script:
+        return [ask(request)]
+
+    judge = _judge_rice if claim == "rice" else _judge_probe(claim, name)
+    return Case(f"PL-CLAIM-1-{number:03d}", f"claim {claim}", "CLAIM-1", CODEC, steps, judge)
+
+
+def _judge_probe(claim: str, name: str) -> Callable[[Context, Evidence], Judgement]:
+    def judge(context: Context, evidence: Evidence) -> Judgement:
+        got = evidence.answer(0)
+        return _compare(context, claim, name in got, f"the testee answers {canonical(got)}")
+
+    return judge
+
+
+def _judge_rice(context: Context, evidence: Evidence) -> Judgement:
+    got = evidence.answer(0)
+    return _compare(context, "rice", got.get("rice") is True, f"the testee answers {canonical(got)}")
+
+
+def _compare(context: Context, claim: str, present: bool, shown: str) -> Judgement:
+    if (context.claims.get(claim) == YES) is present:
+        return passed()
+    return failed(CLAIM, f"the profile says {claim} = {context.claims.get(claim)}, but {shown}")
+
+
+def _hello_steps(context: Context) -> Script:
+    return [restart(), wait(_HELLO_WAIT_MS, frames=1)]
+
+
+def _judge_hello(context: Context, evidence: Evidence) -> Judgement:
+    assert context.device is not None
+    frames = evidence.frames()
+    if not frames:
+        return failed(MISSING, f"no frame within {_HELLO_WAIT_MS} ms after the start; hello must be the first one")
+    device = context.device
+    channel = frame.Channel(device.secret, device.id.encode(), frame.UPLINK, device.epoch)
+    try:
+        kind, _, body, _ = channel.open_frame(bytes.fromhex(frames[0].text))
+        message = decode.decode(kind, body)
+    except RejectError as e:
+        return failed(CLAIM, f"the first frame after the start is refused: {e.name}")
+    if message["message"] != "hello":
+        return failed(MISSING, f"the first frame after the start is {message['message']}; hello must be the first one")
+    names = BITS["hello", "profiles"]
+    for claim in of_tier(DEVICE):
+        bit = CLAIMS[claim].bit
+        if bit:
+            present = bool(message["profiles"] >> names.index(bit) & 1)
+            result = _compare(context, claim, present, f"hello {'has' if present else 'does not have'} the bit {bit}")
+            if result != passed():
+                return result
+    return passed()

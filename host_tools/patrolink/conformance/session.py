@@ -1,0 +1,170 @@
+"""A run of `patrolink validate`: from its options to results, known failures and report files."""
+
+import os
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from platformdirs import user_state_path
+
+from patrolink.conformance import check, known_failures, profile, suite, target
+from patrolink.conformance.case import DEVICE
+from patrolink.conformance.report import document, html, junit, signature
+from patrolink.conformance.report.document import Document, RunInfo
+from patrolink.conformance.runner import Result, Runner
+from patrolink.core import keys
+from patrolink.core.decoder import rfc3339
+from patrolink.core.errors import UserError
+from patrolink.flash.image import release_key
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+
+class Options(Protocol):
+    """Options of the verb that a run depends on; see `patrolink validate --help`."""
+
+    target: str
+    tier: str | None
+    profile: str | None
+    known: str | None
+    keys: str | None
+    device: str | None
+    report: str | None
+    sign: str | None
+    html: str | None
+    junit: str | None
+    replay: list[str] | None
+    suite: str | None
+    seed: int
+    limit: float
+    timeout: float
+
+
+class Session:
+    """One run.
+
+    Attributes:
+        cases: The cases that are run.
+        results: What was found so far.
+        known_failures: Ids of failures that are as listed; complete after `finish`.
+        known_errors: A line for each listed failure that is not; complete after `finish`.
+
+    Args:
+        options: The options.
+        monotonic_ms: Monotonic clock.
+        unix_ms: Time of day.
+
+    Raises:
+        UserError: An option is wrong; nothing was started.
+    """
+
+    def __init__(self, options: Any, monotonic_ms: Callable[[], int], unix_ms: Callable[[], int]) -> None:
+        self._options: Options = options
+        self._monotonic_ms = monotonic_ms
+        self._target = target.parse(options.target)
+        self._tier = options.tier or self._target.tier
+        self._signing_key = _signing_key(options)
+        self._profile = (
+            profile.load(Path(options.profile), self._tier) if options.profile else profile.complete(self._tier)
+        )
+        self._known = known_failures.load(Path(options.known)) if options.known else []
+        for name in (options.report, options.html, options.junit):
+            if name and not Path(name).absolute().parent.is_dir():
+                raise UserError(f"{name}: its folder does not exist; create it first")
+        self.cases = _cases(options, self._tier)
+        self._device = None
+        if self._tier == DEVICE:
+            name, key = target.device_key(self._target, options.device, keys.find(options.keys, None))
+            state = user_state_path("patrolink", appauthor=False) / "validate_counters.json"
+            self._device = target.reserve_counters(state, name, key, len(self.cases), unix_ms())
+        self._testee = target.testee(self._target, self._tier, self._profile, monotonic_ms, options.timeout)
+        self._started = rfc3339(unix_ms()) or ""
+        self._begin_ms = monotonic_ms()
+        self.results: list[Result] = []
+        self.known_failures: set[str] = set()
+        self.known_errors: list[str] = []
+
+    def run(self) -> Iterator[Result]:
+        """Run the cases; yield each result."""
+        options = self._options
+        runner = Runner(
+            self._testee,
+            options.seed,
+            self._monotonic_ms,
+            int(options.limit * 1000),
+            self._profile.claims,
+            self._device,
+        )
+        for result in runner.run(self.cases):
+            self.results.append(result)
+            yield result
+
+    def finish(self) -> Document:
+        """Compare with the known failures, write the files and return the report."""
+        self.known_failures, self.known_errors = known_failures.compare(self._known, self.results)
+        options = self._options
+        info = RunInfo(
+            suite=options.suite or suite.versions()[-1].name,
+            tier=self._tier,
+            testee=self._testee.describe(),
+            clock=self._testee.clock,
+            seed=options.seed,
+            started=self._started,
+            profile=self._profile.fields(),
+            device=self._device,
+            selection=tuple(options.replay or ()),
+            known_failures=tuple(self.known_failures),
+            replay=self._replay_command(),
+        )
+        report = document.build(info, self.results, self._monotonic_ms() - self._begin_ms)
+        report = signature.sign(report, self._signing_key) if self._signing_key else signature.unsigned(report)
+        if options.report:
+            _write(Path(options.report), signature.render(report))
+        if options.html:
+            _write(Path(options.html), html.render([report], [signature.state(report)]))
+        if options.junit:
+            _write(Path(options.junit), junit.render(report))
+        return report
+
+    def _replay_command(self) -> str:
+        options = self._options
+        words = ["patrolink", "validate", options.target, "--tier", self._tier, "--seed", str(options.seed)]
+        named = {"--profile": options.profile, "--keys": options.keys, "--device": options.device}
+        named["--suite"] = options.suite
+        for name, value in named.items():
+            words += [name, value] if value else []
+        return shlex.join(words)
+
+
+def _cases(options: Options, tier: str) -> "list[Any]":
+    of_tier = [case for case in suite.load(options.suite) if case.tier == tier]
+    try:
+        cases = check.select(of_tier, list(options.replay or ()))
+    except ValueError as e:
+        raise UserError(f"{e}; nothing was run") from None
+    if not cases:
+        raise UserError(f"the suite has no case of the tier {tier}; nothing was run")
+    return cases
+
+
+def _signing_key(options: Options) -> "ec.EllipticCurvePrivateKey | None":
+    if not options.sign:
+        return None
+    if not options.report:
+        raise UserError("--sign needs a report to sign; name its file with --report")
+    passphrase = os.environ.get(release_key.PASSPHRASE_VARIABLE, "").encode() or None
+    private = release_key.load_private(Path(options.sign), passphrase)
+    if private is None:
+        raise UserError(
+            f"{options.sign}: the key is encrypted; set {release_key.PASSPHRASE_VARIABLE} to its passphrase"
+        )
+    return private
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file as a whole, or not at all."""
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)

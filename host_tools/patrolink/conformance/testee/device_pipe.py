@@ -1,0 +1,143 @@
+"""A device on a pipe: packets of a 4-byte little-endian length and a frame; standard input is down, output is up.
+
+A device with a virtual clock (claim `virtual_clock`) also has control packets, of the length 0xFFFFFFFF and 8 bytes: a
+time in milliseconds since its start, little-endian. The kit sends the time up to which the device shall run, and the
+device answers with the same packet when it has. Before a frame, the device sends its time if that has changed since the
+last control packet.
+"""
+
+import struct
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from patrolink_messages import MAX_FRAME
+
+from patrolink.conformance.case import FRAMING
+from patrolink.conformance.testee.child import Child
+from patrolink.conformance.testee.device_testee import DeviceTestee
+from patrolink.conformance.testee.program import describe_program
+from patrolink.conformance.testee.testee import Ending, TesteeFaultError
+
+_TIME = 0xFFFFFFFF
+_TIME_PACKET = struct.Struct("<IQ")
+_ADVANCE_TIMEOUT_S = 30.0
+
+
+class _Packet(NamedTuple):
+    """A frame, or without one the time of a control packet."""
+
+    frame: bytes
+    time_ms: int = 0
+
+
+class DevicePipe(DeviceTestee):
+    """A device that the kit starts.
+
+    Args:
+        command: Program and arguments.
+        monotonic_ms: Clock.
+        stimuli: Name of a stimulus → command.
+        virtual: Whether the device has a virtual clock.
+    """
+
+    def __init__(
+        self,
+        command: list[str],
+        monotonic_ms: Callable[[], int],
+        stimuli: Mapping[str, list[str]],
+        virtual: bool = False,
+    ) -> None:
+        super().__init__(monotonic_ms, stimuli)
+        self._command = command
+        self._virtual = virtual
+        self.clock = "virtual" if virtual else "monotonic"
+        self._child: Child | None = None
+        self._started_ms = 0  # virtual time of the kit at the start of the device
+        self._device_ms = 0  # virtual time of the device
+
+    def describe(self) -> dict[str, str]:
+        """Return the command and the hash of the program."""
+        return {**describe_program(self._command), "version": ""}
+
+    def start(self) -> None:
+        """Start the device.
+
+        Raises:
+            TesteeFaultError: It cannot be started.
+        """
+        self._started_ms += self._device_ms
+        self._device_ms = 0
+        self._child = Child(self._command)
+
+    def stop(self) -> Ending:
+        """End the device."""
+        return self._child.stop() if self._child is not None else Ending()
+
+    def restart(self) -> None:
+        """Kill the device and start it again."""
+        self.stop()
+        self.start()
+
+    def clock_ms(self) -> int:
+        """Return the virtual time if the device has one."""
+        return self._started_ms + self._device_ms if self._virtual else super().clock_ms()
+
+    def write_frame(self, frame: bytes) -> None:
+        """Send a packet."""
+        self.write_raw(struct.pack("<I", len(frame)) + frame)
+
+    def write_raw(self, data: bytes) -> None:
+        """Write bytes to the pipe."""
+        assert self._child is not None
+        self._child.write(data)
+
+    def next_frame(self, timeout_ms: int) -> bytes | None:
+        """Return the next frame; None if none has come within this time."""
+        assert self._child is not None
+        if self._virtual:
+            return self._next_virtual(timeout_ms)
+        packet = self._child.poll(_take_packet, timeout_ms / 1000)
+        if packet is not None and not packet.frame:
+            raise TesteeFaultError(FRAMING, "a control packet of a device without a virtual clock")
+        return packet.frame if packet is not None else None
+
+    def _next_virtual(self, timeout_ms: int) -> bytes | None:
+        """Run the device up to a time; a frame ends the call, the rest of the time follows with the next one."""
+        assert self._child is not None
+        target_ms = self._device_ms + timeout_ms
+        self._child.write(_TIME_PACKET.pack(_TIME, target_ms))
+        while True:
+            packet = self._child.read(_take_packet, _ADVANCE_TIMEOUT_S)
+            if packet.frame:
+                return packet.frame
+            if not self._device_ms <= packet.time_ms <= target_ms:
+                reason = f"time {packet.time_ms} ms, not between {self._device_ms} and {target_ms} ms"
+                raise TesteeFaultError(FRAMING, reason)
+            self._device_ms = packet.time_ms
+            if packet.time_ms == target_ms:
+                return None
+
+    def check_alive(self) -> None:
+        """Raise TesteeFaultError if the program has ended."""
+        assert self._child is not None
+        self._child.poll(lambda buffer: True if buffer else None, 0)
+
+
+def _take_packet(buffer: bytearray) -> _Packet | None:
+    """Remove and return the first packet; None while it is incomplete."""
+    if len(buffer) < 4:
+        return None
+    (length,) = struct.unpack_from("<I", buffer)
+    if length == _TIME:
+        if len(buffer) < _TIME_PACKET.size:
+            return None
+        (_, now_ms) = _TIME_PACKET.unpack_from(buffer)
+        del buffer[: _TIME_PACKET.size]
+        return _Packet(b"", now_ms)
+    if not 1 <= length <= MAX_FRAME:
+        raise TesteeFaultError(FRAMING, f"a packet of {length} bytes; frames have at most {MAX_FRAME}")
+    if len(buffer) < 4 + length:
+        return None
+    frame = bytes(buffer[4 : 4 + length])
+    del buffer[: 4 + length]
+    return _Packet(frame)

@@ -1,0 +1,124 @@
+"""What the testees of the device tier share: steps, times, limits. A subclass moves bytes."""
+
+import subprocess
+from collections.abc import Callable, Mapping
+
+from patrolink.conformance.case import DEVICE, FLOOD
+from patrolink.conformance.evidence import FRAMES_MAX, RAW, RESTART, SEND, STIMULUS, WAIT, Answer, Step
+from patrolink.conformance.testee.testee import Ending, StepUnavailableError, TesteeFaultError
+
+_STIMULUS_TIMEOUT_S = 30.0
+
+
+class DeviceTestee:
+    """Performs the steps of the device tier.
+
+    Args:
+        monotonic_ms: Clock.
+        stimuli: Name of a stimulus → command that makes a person's action happen, from the profile.
+    """
+
+    tier = DEVICE
+    clock = "monotonic"
+
+    def __init__(self, monotonic_ms: Callable[[], int], stimuli: Mapping[str, list[str]]) -> None:
+        self._monotonic_ms = monotonic_ms
+        self._stimuli = stimuli
+        self._begin_ms = 0
+
+    def start(self) -> None:
+        """Start the device or connect to it."""
+        raise NotImplementedError
+
+    def stop(self) -> Ending:
+        """End the device or disconnect from it."""
+        raise NotImplementedError
+
+    def write_frame(self, frame: bytes) -> None:
+        """Send a frame to the device."""
+        raise NotImplementedError
+
+    def write_raw(self, data: bytes) -> None:
+        """Send bytes that are no packet."""
+        raise NotImplementedError
+
+    def next_frame(self, timeout_ms: int) -> bytes | None:
+        """Return the next frame of the device; None if none has come within this time."""
+        raise NotImplementedError
+
+    def restart(self) -> None:
+        """Cut the power of the device and start it again."""
+        if RESTART not in self._stimuli:
+            raise StepUnavailableError(f"the profile names no command for the stimulus {RESTART}")
+        self._stimulate(RESTART)
+
+    def clock_ms(self) -> int:
+        """Return the time of the clock that cases are timed with."""
+        return self._monotonic_ms()
+
+    def begin(self) -> None:
+        """Begin a case; what the device has sent before belongs to no case."""
+        for _ in range(FRAMES_MAX):
+            if self.next_frame(0) is None:
+                break
+        else:
+            raise TesteeFaultError(FLOOD, f"more than {FRAMES_MAX} frames between two cases")
+        self._begin_ms = self.clock_ms()
+
+    def now_ms(self) -> int:
+        """Return the time since `begin`."""
+        return self.clock_ms() - self._begin_ms
+
+    def perform(self, step: Step) -> tuple[Answer, ...]:
+        """Perform a step; see `Testee.perform`."""
+        if step.op == SEND:
+            self.write_frame(bytes.fromhex(step.data))
+        elif step.op == RAW:
+            self.write_raw(bytes.fromhex(step.data))
+        elif step.op == RESTART:
+            self.restart()
+        elif step.op == STIMULUS:
+            self._stimulate(step.data)
+        elif step.op == WAIT:
+            return self._collect(step)
+        else:
+            raise StepUnavailableError(f"a device cannot perform the step {step.op}")
+        return ()
+
+    def _collect(self, step: Step) -> tuple[Answer, ...]:
+        frames: list[Answer] = []
+        end_ms = self.now_ms() + step.ms
+        try:
+            while len(frames) < step.frames:
+                frame = self.next_frame(max(0, end_ms - self.now_ms()))
+                if frame is None:
+                    return tuple(frames)
+                frames.append(Answer(self.now_ms(), frame.hex()))
+        except TesteeFaultError as e:
+            raise TesteeFaultError(e.cause, e.detail, tuple(frames)) from None
+        if step.frames >= FRAMES_MAX:
+            raise TesteeFaultError(FLOOD, f"more than {FRAMES_MAX} frames in {step.ms} ms", tuple(frames))
+        return tuple(frames)
+
+    def _stimulate(self, name: str) -> None:
+        command = self._stimuli.get(name)
+        if command is None:
+            raise StepUnavailableError(f"the profile names no command for the stimulus {name}")
+        try:
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                timeout=_STIMULUS_TIMEOUT_S,
+            )  # fmt: skip
+        except OSError as e:
+            raise StepUnavailableError(f"stimulus {name}: {command[0]}: {e.strerror}") from None
+        except subprocess.TimeoutExpired:
+            raise StepUnavailableError(f"stimulus {name}: no end within {_STIMULUS_TIMEOUT_S:g} s") from None
+        if done.returncode:
+            raise StepUnavailableError(f"stimulus {name}: exit code {done.returncode}")
+
+    def settle(self) -> None:
+        """End a case. A device may send at any time; what comes now is found by `begin` of the next case."""
+        self.check_alive()
+
+    def check_alive(self) -> None:
+        """Raise TesteeFaultError if the device is gone."""
