@@ -43,8 +43,9 @@ PROGRAMS = (
         "gcc",
         "gcc libc6-dev",
         "integration/cli/test_shown_commands.py "
-        "protocol/test_conformance.py protocol/test_c_codec.py integration/ptt/test_srtp_interop.py "
-        "integration/clips/test_p256.py integration/conformance/test_codec_tier.py",
+        "protocol/test_conformance.py protocol/test_c_codec.py protocol/test_example_device.py "
+        "integration/ptt/test_srtp_interop.py integration/clips/test_p256.py "
+        "integration/conformance/test_codec_tier.py",
     ),
     Program("g++", "g++", "protocol/test_c_codec.py"),
     Program(

@@ -20,7 +20,7 @@ from tests.support.paths import DEMO_VIDEO, ROOT
 PAGES = [
     path
     for path in sorted(
-        {*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("boards/**/*.md"), *ROOT.glob("protocol/*.md")}
+        {*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("boards/**/*.md"), *ROOT.glob("protocol/**/*.md")}
     )
     if shown_commands.read(path)
 ]
