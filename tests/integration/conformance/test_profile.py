@@ -136,7 +136,7 @@ def test_known_failure_must_fail_as_listed(tmp_path, result, error):
         (f'[[known]]\ncase = "{FIRST}"\ncause = "creash"\n', "unknown cause"),
         (f'[[known]]\ncase = "{FIRST}"\ncause = "crash"\n' * 2, "listed twice"),
         (f'[[known]]\ncase = "{FIRST}"\n', "cause: is missing"),
-        ("[[knwon]]\n", "unknown key"),
+        ("[[knowns]]\n", "unknown key"),
     ],
 )
 def test_wrong_list_of_known_failures_is_exit_code_3(tmp_path, capsys, text, message):
