@@ -5,7 +5,7 @@ local Bits = {}
 Bits.__index = Bits
 
 local function bits_of(range)
-    return setmetatable({ bytes = range:bytes(), at = 0, size = range:len() * 8 }, Bits)
+    return setmetatable({ text = range:raw(), at = 0, size = range:len() * 8 }, Bits)
 end
 
 function Bits:get(n)
@@ -16,7 +16,7 @@ function Bits:get(n)
     while n > 0 do
         local have = 8 - self.at % 8
         local take = n < have and n or have
-        local byte = self.bytes:get_index(math.floor(self.at / 8))
+        local byte = self.text:byte(math.floor(self.at / 8) + 1)
         value = value * 2 ^ take + math.floor(byte / 2 ^ (have - take)) % 2 ^ take
         self.at = self.at + take
         n = n - take

@@ -1,7 +1,9 @@
 """The Wireshark dissector agrees with the codec on every vector and every sequence of vectors."""
 
 import json
+import re
 import shutil
+import subprocess
 from itertools import groupby
 from pathlib import Path
 
@@ -93,6 +95,35 @@ def test_dissector_agrees_with_every_vector(tmp_path):
             compare(vector, layer, schema)
             compared += 1
     assert compared == len(chosen) > 400
+
+
+def test_dissector_runs_in_lua_5_4(tmp_path):
+    """Wireshark has Lua 5.4 from version 4.4 on, which has other integers and no bit32."""
+    if shutil.which("lua5.4") is None:
+        pytest.skip("no lua5.4 (apt-get install lua5.4)")
+    schema = model.load(PROTOCOL / "schema.toml")
+    chosen = [v for name in ("frames.json", "messages.json", "batches.json") for v in load(name) if v["frame"]]
+    compared = 0
+    for _, group in groupby(sorted(chosen, key=by_key), key=by_key):
+        selected = list(group)
+        keys = write_keys(tmp_path / "keys.toml", selected[0])
+        requests = "".join(f"{v['direction']} {v['device']} {v['frame']}\n" for v in selected)
+        command = ["lua5.4", str(ROOT / "tests" / "protocol" / "lua" / "wireshark.lua"), str(tshark.SCRIPT), str(keys)]
+        process = subprocess.run(command, input=requests, capture_output=True, text=True, timeout=100)
+        assert process.returncode == 0, process.stderr
+        for vector, answer in zip(selected, process.stdout.split("\n.\n")[:-1], strict=True):
+            compare(vector, lua_layer(answer), schema)
+            compared += 1
+    assert compared == len(chosen) > 400
+
+
+def lua_layer(answer: str) -> dict[str, list[str]]:
+    """Return fields and expert information of an answer of wireshark.lua, as `tshark.values` returns them."""
+    layer: dict[str, list[str]] = {}
+    for line in re.split(r"\n(?=[=!] )", answer):
+        name, _, value = line[2:].partition(" ") if line[0] == "=" else ("_ws.expert.message", "", line[2:])
+        layer.setdefault(name, []).append(value)
+    return layer
 
 
 def verdict(layer: dict) -> str:

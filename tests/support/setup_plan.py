@@ -39,6 +39,7 @@ PROGRAMS = (
         "integration/ptt/test_floor_dissector.py integration/hub/test_hub.py "
         "integration/hub/test_hub_parts.py integration/live/test_live_view_media.py",
     ),
+    Program("lua5.4", "lua5.4", "protocol/test_dissector.py"),
     Program(
         "gcc",
         "gcc libc6-dev",
