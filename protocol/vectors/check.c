@@ -400,7 +400,11 @@ int main(void)
 {
     static char line[LINE];
     while (fgets(line, sizeof line, stdin)) {
-        if (!answer_request(line))
+        int c = strchr(line, '\n') || feof(stdin) ? '\n' : 0;
+        bool is_whole = c != 0;
+        while (c != '\n' && c != EOF) /* the rest of a line that is too long */
+            c = getchar();
+        if (!is_whole || !answer_request(line))
             printf("{\"error\": \"not a request\"}\n");
         fflush(stdout);
     }
