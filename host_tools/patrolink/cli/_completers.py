@@ -138,6 +138,12 @@ def _ports(**_: Any) -> list[str]:
     return [port.device for port in list_ports.comports()]
 
 
+def _case_ids(**_: Any) -> list[str]:
+    from patrolink.conformance import suite
+
+    return list(suite.listed_ids())
+
+
 _SOUND = FilesCompleter(("wav", "flac", "ogg"))
 _IMAGES = FilesCompleter("plimg")
 _FOLDERS: Completer = DirectoriesCompleter()
@@ -174,6 +180,13 @@ _BY_NAME: dict[str, Completer] = {
     "base": _IMAGES,
     "new": _IMAGES,
     "trust": FilesCompleter("pem"),
+    "profile": FilesCompleter("toml"),
+    "known": FilesCompleter("toml"),
+    "report": FilesCompleter("json"),
+    "check": FilesCompleter("json"),
+    "html": FilesCompleter("html"),
+    "junit": FilesCompleter("xml"),
+    "replay": _case_ids,
     "platform": FilesCompleter(),
     "devices": FilesCompleter("csv"),
     "csv": FilesCompleter("csv"),
@@ -187,6 +200,8 @@ _BY_VERB: dict[tuple[str, str], Completer] = {
     ("live", "out"): FilesCompleter(("mp4", "mkv")),
     ("listen", "output"): _SOUND,
     ("build", "out"): _IMAGES,
+    ("validate", "target"): _ports,
+    ("validate", "sign"): FilesCompleter("pem"),
     ("sign", "file"): _IMAGES,
     ("sign", "key"): FilesCompleter("pem"),
     ("sign", "out"): _IMAGES,
