@@ -11,35 +11,49 @@ typedef struct {
     int error; /* the first one; reads return 0 from then on */
 } bit_reader;
 
+/* The next 57 bits or more, most significant first; zeros after the end. */
+static uint64_t peek(const bit_reader *b)
+{
+    const uint8_t *p = b->data + (b->at >> 3);
+    size_t bytes = (b->left + (b->at & 7) + 7) >> 3;
+    uint64_t v = 0;
+    if (bytes >= 8) /* compilers make this one load */
+        v = (uint64_t)p[0] << 56 | (uint64_t)p[1] << 48 | (uint64_t)p[2] << 40 | (uint64_t)p[3] << 32 |
+            (uint64_t)p[4] << 24 | (uint64_t)p[5] << 16 | (uint64_t)p[6] << 8 | p[7];
+    else
+        for (size_t i = 0; i < bytes; i++)
+            v |= (uint64_t)p[i] << (56 - 8 * i);
+    return v << (b->at & 7);
+}
+
 static uint64_t get(bit_reader *b, unsigned n)
 {
-    uint64_t v = 0;
     if (b->error || n > b->left) {
         b->error = b->error ? b->error : PL_REJECT_LENGTH;
         return 0;
     }
+    uint64_t v = n ? peek(b) >> (64 - n) : 0;
     b->left -= n;
-    while (n) {
-        unsigned have = 8 - (b->at & 7), take = n < have ? n : have;
-        v = v << take | ((unsigned)b->data[b->at >> 3] >> (have - take) & ((1u << take) - 1));
-        b->at += take;
-        n -= take;
-    }
+    b->at += n;
     return v;
+}
+
+/* Read the zeros before the next one, and the one; or `most` zeros. Returns the number of zeros. */
+static unsigned get_zeros(bit_reader *b, unsigned most)
+{
+    unsigned n = 0;
+    for (uint64_t v = peek(b); n < most && !(v >> 63); v <<= 1)
+        n++;
+    get(b, n < most ? n + 1 : n);
+    return n;
 }
 
 static uint64_t get_eg(bit_reader *b, unsigned k)
 {
-    unsigned n = 0;
-    while (!get(b, 1)) {
-        if (b->error)
-            return 0;
-        if (++n + k > LONGEST) {
-            b->error = PL_REJECT_RANGE;
-            return 0;
-        }
-    }
-    return ((uint64_t)1 << (n + k)) + get(b, n + k) - ((uint64_t)1 << k);
+    unsigned n = get_zeros(b, LONGEST - k + 1) + k;
+    if (!b->error && n > LONGEST)
+        b->error = PL_REJECT_RANGE;
+    return b->error ? 0 : ((uint64_t)1 << n) + get(b, n) - ((uint64_t)1 << k);
 }
 
 static int64_t unzigzag(uint64_t c) { return c & 1 ? -(int64_t)((c + 1) >> 1) : (int64_t)(c >> 1); }
@@ -76,7 +90,7 @@ static void put_value(sink *s, pl_row *row, int64_t v)
 /* A value summed from differences; in a cyclic column it may exceed the modulus. */
 static void put_sum(sink *s, pl_row *row, int64_t v)
 {
-    if (s->rule && s->rule->modulus) {
+    if (s->rule && s->rule->modulus && (v < 0 || v >= s->rule->modulus)) {
         v %= s->rule->modulus;
         v += v < 0 ? s->rule->modulus : 0;
     }
@@ -118,9 +132,7 @@ static void get_column(bit_reader *b, sink *s, pl_row *rows, size_t n, int64_t f
         if (kind == FIXED) {
             code = get(b, k);
         } else if (kind == RICE && k < RUNS) {
-            unsigned q = 0;
-            while (q < ESCAPE && !get(b, 1) && !b->error)
-                q++;
+            unsigned q = get_zeros(b, ESCAPE);
             code = q < ESCAPE ? (uint64_t)q << k | get(b, k) : ((uint64_t)q << k) + get_eg(b, k + 3);
         } else if (kind == RICE) {
             if (!in_run) {
