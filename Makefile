@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 # Python caches bytecode also where the environment forbids it: compilation is most of the start of a test's process.
 export PYTHONDONTWRITEBYTECODE :=
-.PHONY: help setup demo test test-fast hil image parity bench docs pictures dissected man fuzz sim lint hooks types types-device check generate wheel sbom lock device-lib media node debian plan clean
+.PHONY: help setup demo test test-fast hil image parity bench docs pictures dissected man fuzz sim lint hooks types types-device check generate wheel codec sbom lock device-lib media node debian plan clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -31,6 +31,7 @@ help:
 	@echo "make hooks     install the git hooks of this checkout: ruff, mypy, codespell, commit message"
 	@echo "make generate  generate protocol/generated, protocol/vectors and the tables of SPEC.md"
 	@echo "make wheel     build the package of the tool in build/dist; make sbom adds its bill of materials"
+	@echo "make codec     build the package patrolink-codec for this platform in build/dist: the C codec, for a faster decode"
 	@echo "make lock      renew the versions and hashes in requirements/"
 
 # --- set-up -----------------------------------------------------------------------------------------------------
@@ -232,6 +233,11 @@ types-device: .venv/test-ready $(UMQTT) $(TYPINGS)
 wheel: .venv/test-ready $(UMQTT)
 	@$(BIN)/python -m build --no-isolation --outdir build/dist . >build/wheel.log 2>&1 || { cat build/wheel.log >&2; exit 1; }
 	@ls build/dist
+
+codec: .venv/test-ready
+	@$(BIN)/python -m build --wheel --no-isolation --outdir build/dist protocol/extension >build/codec.log 2>&1 \
+	  || { cat build/codec.log >&2; exit 1; }
+	@ls build/dist/patrolink_codec-*
 
 # Software bill of materials (CycloneDX) of the tool with all extras, and of what is frozen into firmware.
 sbom: .venv/test-ready

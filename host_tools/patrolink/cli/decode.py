@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import os
 import sys
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from patrolink.core.progress import Progress
 
 if TYPE_CHECKING:
     from patrolink.core.capture import Record
-    from patrolink.core.decoder import Decoder, DecoderStats
+    from patrolink.core.decoder import DecoderStats
     from patrolink.core.keys import DeviceKey
 
 EXAMPLES = (
@@ -55,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the verb and return its exit code."""
     from patrolink.core import keys
-    from patrolink.core.decoder import Decoder
+    from patrolink.core.decoder import DecoderStats
     from patrolink.transport.file import open_capture
 
     if args.format not in _TEXT and not args.output:
@@ -69,24 +70,25 @@ def run(args: argparse.Namespace) -> int:
     device_keys = keys.find(args.keys, path)
     if not device_keys and args.format != "pcap":
         notes.note("no device keys: no frame can be verified or shown; name a keys file with --keys")
-    decoder = Decoder(device_keys)
+    stats = DecoderStats()
     with Progress("decode", _size(transport.source), "bytes", bool(args.output) or not sys.stdout.isatty()) as progress:
         records = _count_bytes(transport.records(), progress)
         if args.format in _TEXT:
-            _write_text(args, records, decoder, transport.source)
+            with _open_output(args.output, transport.source) as out:
+                _write_text(args, records, device_keys, stats, out)
         else:
             _check_not_source(args.output, transport.source)
             try:
-                _write_binary(args, records, device_keys, decoder.stats)
+                _write_binary(args, records, device_keys, stats)
             except OSError as e:
                 raise UserError(f"{args.output}: {e.strerror}; name a writable file with --output") from None
     transport.close()
-    summary = {**decoder.stats.summary(), **transport.counts()}
+    summary = {**stats.summary(), **transport.counts()}
     if args.json:
         print_summary(summary)
     else:
-        notes.note(summary_text(decoder.stats, transport.counts()))
-    return 0 if decoder.stats.clean and not summary["damaged"] and not summary["truncated"] else 1
+        notes.note(summary_text(stats, transport.counts()))
+    return 0 if stats.clean and not summary["damaged"] and not summary["truncated"] else 1
 
 
 def _size(source: BinaryIO) -> int | None:
@@ -104,13 +106,25 @@ def _count_bytes(records: Iterator[Record | None], progress: Progress) -> Iterat
             yield record
 
 
-def _write_text(args: argparse.Namespace, records: Iterator[Record], decoder: Decoder, source: BinaryIO) -> None:
-    from patrolink.core.decoder import add_motion
+def _write_text(
+    args: argparse.Namespace,
+    records: Iterator[Record],
+    device_keys: dict[str, DeviceKey],
+    stats: DecoderStats,
+    out: TextIO,
+) -> None:
+    # The package itself does without numpy.
+    if args.format == "csv" and not args.derive and importlib.util.find_spec("numpy"):
+        from patrolink.report import position_csv, positions
+
+        position_csv.write(positions.read(records, device_keys, stats), out)
+        return
+    from patrolink.core.decoder import Decoder, add_motion
     from patrolink.report import formats
 
+    decoder = Decoder(device_keys, stats=stats)
     rows = (row for record in records for row in decoder.rows(record))
-    with _open_output(args.output, source) as out:
-        formats.WRITERS[args.format](add_motion(rows) if args.derive else rows, out)
+    formats.WRITERS[args.format](add_motion(rows) if args.derive else rows, out)
 
 
 def _check_not_source(path: str, source: BinaryIO) -> None:
@@ -150,6 +164,6 @@ def _write_binary(
         with output.open("wb") as out:
             pcap.write(out, counted())
         return
-    from patrolink.report import tables
+    from patrolink.report import positions, tables
 
-    tables.WRITERS[args.format](tables.read(records, device_keys, stats), output)
+    tables.WRITERS[args.format](positions.read(records, device_keys, stats), output)

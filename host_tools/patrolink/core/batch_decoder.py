@@ -1,49 +1,23 @@
-"""Decode many position batches at once, with numpy.
+"""Decode many position batches at once.
 
-Results equal those of `patrolink_protocol.track_decoder`, at many times its speed. Batches with the same row count,
-resolution and tick are decoded column by column, side by side. A batch with the profile rice or a malformed one goes to
-the plain decoder, which decodes it or gives the reason: both decoders agree by construction.
+The C codec decodes them if it is installed (`batch_extension`), else numpy (`batch_columns`). What these leave out, a
+malformed batch for example, goes to the plain decoder, which decodes it or gives the reason: the results are the same
+with either, and equal those of `patrolink_protocol.track_decoder`.
 """
 
-import hashlib
-import hmac
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
-import patrolink_enums as enums
-import patrolink_messages as m
-from patrolink_protocol import frame, receiver, replay, track_decoder, track_encoder
+from patrolink_protocol import track_decoder
 from patrolink_protocol.errors import RejectError
 
-from patrolink.core.bit_reader import BitReader, Bools, Ints
+from patrolink.core import batch_columns, batch_extension
+from patrolink.core.batch_columns import NAMES, Columns, Part
+from patrolink.core.bit_reader import Ints
 
-Columns = dict[str, npt.NDArray[np.signedinteger]]
-
-
-class _Rule(NamedTuple):
-    """Coding of a column, in the order of `track_encoder.column_specs`."""
-
-    name: str
-    low: int
-    high: int
-    divisor: int
-    bits: int
-    k: int
-    signed: bool
-    optional: bool
-    modulus: int
-
-
-_TIME_RULE = _Rule("time", 0, 0, 1, 32, 0, True, False, 0)
-_RULES = {r: [_Rule(*column) for column in track_encoder.column_specs(r)[1:]] for r in (5, 6, 7)}
-NAMES: tuple[str, ...] = ("time", *(rule.name for rule in _RULES[6]))
-_TICKS_MS = np.array(track_encoder.TICKS_MS, np.int64)
-_BLOCK_BATCHES = 1024  # what fits the processor's cache
-_GROUP_MIN = 8  # a smaller group is not worth its overhead
-_FRAME_MIN_BYTES = frame.HEADER_BYTES + m.TAG_BYTES
+BLOCK_BATCHES = 4096  # many enough that numpy's calls cost little; their rows take some 30 MB
+PartsDecoder = Callable[[Sequence[bytes | memoryview]], list[Part]]
 
 
 @dataclass
@@ -61,308 +35,51 @@ class Batches:
     rejected: dict[int, str] = field(default_factory=dict)
 
 
-class OpenedBatches(NamedTuple):
-    """Result of `open_batches`.
+def parts_decoder() -> PartsDecoder:
+    """Return the fastest decoder that is installed."""
+    module = batch_extension.load()
+    return batch_extension.ExtensionDecoder(module).decode_parts if module else batch_columns.decode_parts
+
+
+def decode(bodies: Sequence[bytes | memoryview], decode_parts: PartsDecoder) -> Batches:
+    """Return the rows of all bodies, in order.
 
     Args:
-        bodies: bodies of the new position batches.
-        indices: index of each body's frame.
-        outcomes: one per frame: "" for a body, "repeated", "other" for a genuine frame of another type, or the reject
-            reason.
+        bodies: bodies of batches. Memory grows with their number: see `blocks`.
+        decode_parts: what `parts_decoder` returned.
     """
-
-    bodies: list[memoryview]
-    indices: list[int]
-    outcomes: list[str]
-
-
-def open_batches(device_receiver: receiver.Receiver, frames: Sequence[bytes]) -> OpenedBatches:
-    """Verify frames of one device, in order.
-
-    Args:
-        device_receiver: the device's key and replay window; it is updated.
-        frames: the frames.
-    """
-    opened = OpenedBatches([], [], [""] * len(frames))
-    channel = device_receiver.channel
-    inner, outer = (hashlib.sha256(pad) for pad in channel.pads)
-    inner.update(channel.context)
-    first = m.VERSION << 5 | m.POSITION_BATCH
-    phase = (m.FLAG_PHASE if channel.phase else 0) << 4
-    accept = device_receiver.window.accept
-    for i, data in enumerate(frames):
-        # The usual frame is verified here, without calls; any other one by the receiver.
-        if not (
-            _FRAME_MIN_BYTES <= len(data) <= m.MAX_FRAME
-            and data[0] == first
-            and data[1] & 0xF0 == phase
-            and device_receiver.channel is channel
-        ):
-            _open_one(device_receiver, data, i, opened)
-            continue
-        h = inner.copy()
-        h.update(data[:-8])
-        o = outer.copy()
-        o.update(h.digest())
-        if not hmac.compare_digest(o.digest()[:8], data[-8:]):
-            opened.outcomes[i] = "tag"
-            continue
-        outcome = accept(int.from_bytes(data[1:5], "big") & frame.COUNTER_MAX)
-        if outcome == replay.ReplayWindow.NEW:
-            opened.bodies.append(memoryview(data)[frame.HEADER_BYTES : -8])
-            opened.indices.append(i)
-        else:
-            opened.outcomes[i] = "repeated" if outcome == replay.ReplayWindow.REPEATED else "replay"
-    return opened
-
-
-def _open_one(device_receiver: receiver.Receiver, data: bytes, index: int, opened: OpenedBatches) -> None:
-    try:
-        kind, _, repeated = device_receiver.accept(data)
-        body = memoryview(b"") if repeated else device_receiver.read(data)[0]
-    except RejectError as e:
-        opened.outcomes[index] = e.name
-        return
-    if repeated or kind != m.POSITION_BATCH:
-        opened.outcomes[index] = "repeated" if repeated else "other"
-    else:
-        opened.bodies.append(body)
-        opened.indices.append(index)
-
-
-def blocks(bodies: Sequence[bytes | memoryview]) -> Iterator[Batches]:
-    """Yield the rows of all bodies in blocks, so that memory is bounded for any number of bodies."""
-    scratch = [np.empty(_BLOCK_BATCHES * m.MAX_BATCH, np.int64) for _ in range(4)]
-    for i in range(0, len(bodies), _BLOCK_BATCHES):
-        yield _decode_block(bodies[i : i + _BLOCK_BATCHES], scratch)
-
-
-def decode(bodies: Sequence[bytes | memoryview]) -> Batches:
-    """Return the rows of all bodies, in order."""
-    parts = list(blocks(bodies)) or [_decode_block([], [])]
-    rejected = {i * _BLOCK_BATCHES + at: why for i, part in enumerate(parts) for at, why in part.rejected.items()}
-    columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in NAMES}
-    return Batches(columns, np.concatenate([part.counts for part in parts]), rejected)
-
-
-class _Group(NamedTuple):
-    """Batches decoded side by side: their indices, columns of shape (batches, rows), and which are valid."""
-
-    indices: Ints
-    columns: Columns
-    valid: Bools
-
-
-def _decode_block(bodies: Sequence[bytes | memoryview], scratch: list[Ints]) -> Batches:
-    count = len(bodies)
-    counts = np.zeros(count, np.int64)
-    remaining = np.ones(count, bool)  # for the plain decoder
-    groups = _decode_groups(bodies, scratch) if count else []
-    for group in groups:
-        decoded = group.indices[group.valid]
-        counts[decoded] = group.columns["time"].shape[1]
-        remaining[decoded] = False
+    parts = decode_parts(bodies) if bodies else []
+    counts = np.zeros(len(bodies), np.int64)
+    for part in parts:
+        counts[part.indices] = part.counts
     rejected = {}
-    singles = []
-    for i in np.flatnonzero(remaining):
+    for i in np.flatnonzero(counts == 0):
         try:
             _, values = track_decoder.decode_columns(bodies[int(i)])
         except RejectError as e:
             rejected[int(i)] = e.name
             continue
         counts[i] = len(values["time"])
-        singles.append((i, values))
-    if len(groups) == 1 and groups[0].valid.all() and len(groups[0].indices) == count:
-        return Batches({name: v.ravel() for name, v in groups[0].columns.items()}, counts, rejected)
+        columns = {name: np.array(values[name], np.int64) for name in NAMES}
+        parts.append(Part(np.array([i]), counts[[i]], columns))
+    if len(parts) == 1:
+        return Batches(parts[0].columns, counts, rejected)
+    return Batches(_merge(parts, counts), counts, rejected)
+
+
+def blocks(bodies: Sequence[bytes | memoryview], decode_parts: PartsDecoder) -> Iterator[Batches]:
+    """Yield the rows of all bodies in blocks, so that memory is bounded for any number of bodies."""
+    for i in range(0, len(bodies), BLOCK_BATCHES):
+        yield decode(bodies[i : i + BLOCK_BATCHES], decode_parts)
+
+
+def _merge(parts: Sequence[Part], counts: Ints) -> Columns:
+    """Return the rows of all parts in the order of their batches."""
     offsets = np.cumsum(counts) - counts
     columns: Columns = {name: np.empty(int(counts.sum()), np.int64 if name == "time" else np.int32) for name in NAMES}
-    for group in groups:
-        first_rows = offsets[group.indices[group.valid]]
-        rows = (first_rows[:, None] + np.arange(group.columns["time"].shape[1])).ravel()
-        for name, array in group.columns.items():
-            columns[name][rows] = array[group.valid].ravel()
-    for i, values in singles:
-        for name in NAMES:
-            columns[name][offsets[i] : offsets[i] + counts[i]] = values[name]
-    return Batches(columns, counts, rejected)
-
-
-def _decode_groups(bodies: Sequence[bytes | memoryview], scratch: list[Ints]) -> list[_Group]:
-    """Decode the batches that share row count, resolution and tick with enough others."""
-    reader = BitReader(bodies, scratch)
-    rows, at, valid = reader.exp_golomb(reader.starts, 0)
-    rows += 1
-    head = reader.get(at, 5)
-    valid &= (rows <= m.MAX_BATCH) & (reader.ends - reader.starts > 40) & (head >> 3 < 3)
-    key = np.where(valid, rows << 5 | head, -1)
-    groups = []
-    for value in np.unique(key):
-        members = np.flatnonzero(key == value)
-        if value >= 0 and len(members) >= _GROUP_MIN:
-            groups.append(_Group(members, *_decode_group(reader, at[members] + 4, int(value))))
-    return groups
-
-
-def _decode_group(reader: BitReader, at: Ints, key: int) -> tuple[Columns, Bools]:
-    """Return the columns of batches with one row count, resolution and tick, and which batches are valid."""
-    n, resolution, tick = key >> 5, (key >> 3 & 3) + 5, key >> 1 & 3
-    size = len(at)
-    valid = np.ones(size, bool)
-    ends = reader.ends[np.searchsorted(reader.ends, at, "right")]
-    optional = sum(rule.optional for rule in _RULES[resolution])
-    has_all = reader.get(at, 1).astype(bool)
-    present = np.where(has_all, (1 << optional) - 1, reader.get(at + 1, optional))
-    at = at + np.where(has_all, 1, 1 + optional)
-    start_ms = reader.get(at, 32) * 1000
-    at = at + 32
-    if tick:
-        ms = reader.get(at, 10)
-        valid &= ms <= 999
-        start_ms += ms
-        at = at + 10
-    times, at = _stored_values(reader, at, np.zeros(size, np.int64), n, _TIME_RULE, valid)
-    if tick != 3:
-        times *= _TICKS_MS[tick]
-    columns: Columns = {"time": times + start_ms[:, None]}
-    for rule in _RULES[resolution]:
-        batches: Ints | slice = slice(None)
-        if rule.optional:
-            has_column = (present & 1).astype(bool)
-            present >>= 1
-            if not has_column.all():
-                batches = np.flatnonzero(has_column)
-        values, after = _column(reader, at[batches], valid, batches, n, rule)
-        if isinstance(batches, slice):
-            columns[rule.name], at = values, after
-        else:
-            at = at.copy()
-            at[batches] = after
-            columns[rule.name] = np.full((size, n), enums.UNKNOWN, np.int32)
-            columns[rule.name][batches] = values
-    valid &= (columns["state"] & track_encoder.MODE_MASK != 0).all(axis=1)
-    padding = ends - at
-    valid &= (padding >= 0) & (padding < 8)
-    valid &= reader.get(at, np.maximum(padding, 1)) * (padding > 0) == 0
-    return columns, valid
-
-
-def _column(
-    reader: BitReader, at: Ints, valid: Bools, batches: Ints | slice, n: int, rule: _Rule
-) -> tuple[npt.NDArray[np.int32], Ints]:
-    """Return one column of the batches that have it, in row units, and the positions after it."""
-    holds = valid[batches].copy()
-    least = rule.low // rule.divisor
-    if rule.k < 0:
-        first, at = reader.get(at, rule.bits), at + rule.bits
-    else:
-        first, at, first_valid = reader.exp_golomb(at, rule.k)
-        holds &= first_valid
-    if rule.signed and not rule.optional:
-        first = first - ((first >> (rule.bits - 1)) << rule.bits)
-    elif rule.signed:
-        first = np.where(first == 0, 0, _unzigzag(first - 1) + 1 - least)
-    values, at = _stored_values(reader, at, first, n, rule, holds)
-    offset = ((least if rule.signed else 0) - 1) if rule.optional else 0
-    floor = 0 if rule.optional else least
-    # Rounding may carry a legal value to the next multiple of the divisor, no further.
-    top = (rule.high + rule.divisor - 1) // rule.divisor - offset
-    if rule.modulus:
-        top = min(top, rule.modulus - 1)
-    if values.min(initial=floor) < floor or values.max(initial=floor) > top:
-        holds &= (values.min(axis=1) >= floor) & (values.max(axis=1) <= top)
-    valid[batches] = holds
-    unknown = values == 0 if rule.optional and not values.all() else None
-    if offset:
-        values += offset
-    if rule.divisor != 1:
-        values *= rule.divisor
-    if unknown is not None:
-        values[unknown] = enums.UNKNOWN
-    return values.astype(np.int32), at  # row values fit, and half the memory takes half the time
-
-
-def _stored_values(reader: BitReader, at: Ints, first: Ints, n: int, rule: _Rule, valid: Bools) -> tuple[Ints, Ints]:
-    """Return the stored values of a column, of shape (batches, n), and the positions after them.
-
-    Clears `valid` where the coding is not baseline or is malformed.
-    """
-    size = len(at)
-    out = reader.table(0, (size, n))
-    if n == 1:
-        out[:, 0] = first
-        return out, at
-    mode = reader.get(at, 3)
-    at = at + 3
-    coding, order = mode & 3, mode >> 2
-    valid &= (coding != track_encoder.RICE) & (mode != 7)
-    after = at.copy()
-    for second_order in (0, 1):
-        for kind in (track_encoder.CONSTANT, track_encoder.FIXED):
-            members = np.flatnonzero((coding == kind) & (order == second_order))
-            if len(members) == size:
-                after, members_valid = _differences(reader, at, first, out, kind, second_order, rule.modulus)
-                valid &= members_valid
-                return out, after
-            if len(members):
-                values = np.empty((len(members), n), np.int64)
-                after[members], members_valid = _differences(
-                    reader, at[members], first[members], values, kind, second_order, rule.modulus
-                )
-                valid[members] &= members_valid
-                out[members] = values
-    members = np.flatnonzero(coding == track_encoder.RAW)
-    if len(members):
-        bits = rule.bits
-        raw = reader.codes(at[members], np.full(len(members), bits), n - 1)
-        out[members, 0] = first[members]
-        is_signed = rule.signed and not rule.optional
-        out[members, 1:] = raw - ((raw >> (bits - 1)) << bits) if is_signed else raw
-        after[members] = at[members] + bits * (n - 1)
-    out[coding == track_encoder.RICE] = 0
-    return out, after
-
-
-def _differences(
-    reader: BitReader, at: Ints, first: Ints, out: Ints, coding: int, second_order: int, modulus: int
-) -> tuple[Ints, Bools]:
-    """Write values that are coded as differences of first or second order to `out`, of shape (batches, n).
-
-    Returns:
-        The positions after them, and which batches are valid.
-    """
-    n = out.shape[1]
-    valid = np.ones(len(at), bool)
-    if second_order:
-        lead, at, valid = reader.exp_golomb(at, 0)
-        lead = _unzigzag(lead)
-    if coding == track_encoder.CONSTANT:
-        out[:] = first[:, None]
-        if second_order:
-            out += lead[:, None] * np.arange(n)
-    else:
-        count = n - 1 - second_order
-        width = reader.get(at, 6)
-        valid = valid & (width >= 1) & (width <= 34)
-        width = np.clip(width, 1, 34)
-        at = at + 6
-        if count:
-            out[:, 1 + second_order :] = _unzigzag(reader.codes(at, width, count))
-        at = at + width * count
-        if second_order:
-            out[:, 1] = lead
-            np.cumsum(out[:, 1:], axis=1, out=out[:, 1:])
-        out[:, 0] = first
-        np.cumsum(out, axis=1, out=out)
-    if modulus:
-        # Exact for sums this small, and several times faster than an integer division.
-        out[:, 1:] -= modulus * np.floor(out[:, 1:] * (1.0 / modulus) + 0.25 / modulus).astype(np.int64)
-    return at, valid
-
-
-def _unzigzag(codes: Ints) -> Ints:
-    """Undo zigzag coding in place, and return the array."""
-    signs = codes & 1
-    np.negative(signs, out=signs)
-    codes >>= 1
-    codes ^= signs
-    return codes
+    for part in parts:
+        first_rows = offsets[part.indices] - (np.cumsum(part.counts) - part.counts)
+        rows = np.repeat(first_rows, part.counts) + np.arange(int(part.counts.sum()))
+        for name, array in part.columns.items():
+            columns[name][rows] = array
+    return columns

@@ -5,12 +5,12 @@ record  2 bytes sync A5 5A, u16 length, payload, u32 CRC-32 of the payload (big-
 payload u64 receive time in unix ms, u8 length of the device id, device id, frame
 """
 
+import functools
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from patrolink.core.errors import UserError
 from patrolink.core.keys import DEVICE_ID
@@ -21,12 +21,13 @@ _PAYLOAD_MAX_BYTES = 2048
 _OVERHEAD_BYTES = 8  # sync, length, CRC
 RECORD_OVERHEAD_BYTES = _OVERHEAD_BYTES + 9  # and receive time, length of the device id
 _BLOCK_BYTES = 65536
+_HEAD = struct.Struct(">QB")
+_DEVICES_CACHED = 4096
 # Twice the size of any frame. Longer data is no frame, which its first bytes show as well as all of them.
 FRAME_MAX_BYTES = _PAYLOAD_MAX_BYTES - 9 - 32
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """One frame as received.
 
     Args:
@@ -114,47 +115,56 @@ class CaptureReader:
             raise UserError(f"{self._name}: {e.strerror}; name a readable capture") from None
 
     def __iter__(self) -> Iterator[Record]:
-        buf = bytearray()
+        buf = b""
+        at = 0
         ended = False
         in_damage = False
         while True:
-            while not ended and len(buf) < _PAYLOAD_MAX_BYTES + _OVERHEAD_BYTES:
+            while not ended and len(buf) - at < _PAYLOAD_MAX_BYTES + _OVERHEAD_BYTES:
                 block = self._read(_BLOCK_BYTES)
                 ended = not block
-                buf += block
-            if not buf:
+                buf = buf[at:] + block
+                at = 0
+            available = len(buf) - at
+            if not available:
                 return
-            size, record = _parse(buf)
+            size, record = _parse(buf, at)
             if record is not None:
                 in_damage = False
-                del buf[:size]
+                at += size
                 yield record
                 continue
-            if ended and buf.startswith(_SYNC) and size > len(buf) and not in_damage and buf.find(_SYNC, 1) < 0:
+            next_sync = buf.find(_SYNC, at + 1)
+            if ended and buf.startswith(_SYNC, at) and size > available and not in_damage and next_sync < 0:
                 self.truncated = 1
                 return
             if not in_damage:
                 self.damaged += 1
                 in_damage = True
-            sync_at = buf.find(_SYNC, 1)
             # The last byte may be the first half of a sync mark that continues in the next block.
-            del buf[: sync_at if sync_at > 0 else max(len(buf) - 1, 1)]
+            at = next_sync if next_sync > 0 else max(len(buf) - 1, at + 1)
 
 
-def _parse(buf: bytearray) -> tuple[int, Record | None]:
-    """Return (size, record) of the record at the start of `buf`; the record is None if there is no valid one."""
-    if len(buf) < 4 or not buf.startswith(_SYNC):
-        return len(buf) + 1, None
-    length = int.from_bytes(buf[2:4], "big")
+def _parse(buf: bytes, at: int) -> tuple[int, Record | None]:
+    """Return (size, record) of the record at an offset of `buf`; the record is None if there is no valid one."""
+    available = len(buf) - at
+    if available < 4 or not buf.startswith(_SYNC, at):
+        return available + 1, None
+    length = buf[at + 2] << 8 | buf[at + 3]
     size = length + _OVERHEAD_BYTES
-    if not 9 <= length <= _PAYLOAD_MAX_BYTES or len(buf) < size:
+    if not 9 <= length <= _PAYLOAD_MAX_BYTES or available < size:
         return size, None
-    payload = bytes(buf[4 : 4 + length])
-    if zlib.crc32(payload) != int.from_bytes(buf[4 + length : size], "big"):
+    end = at + 4 + length
+    payload = buf[at + 4 : end]
+    if zlib.crc32(payload) != int.from_bytes(buf[end : at + size], "big"):
         return 0, None
-    time_ms, id_length = struct.unpack_from(">QB", payload)
-    # Latin-1 decodes any byte. A name that is no device id, terminal escapes for example, is rejected here.
-    device = payload[9 : 9 + id_length].decode("latin-1")
-    if not DEVICE_ID.fullmatch(device):
-        return 0, None
-    return size, Record(time_ms, device, payload[9 + id_length :])
+    time_ms, id_length = _HEAD.unpack_from(payload)
+    device = _device_id(payload[9 : 9 + id_length])
+    return (0, None) if device is None else (size, Record(time_ms, device, payload[9 + id_length :]))
+
+
+@functools.lru_cache(_DEVICES_CACHED)
+def _device_id(data: bytes) -> str | None:
+    """Return a device id; None for a name that is none, terminal escapes for example."""
+    text = data.decode("latin-1")  # which decodes any byte
+    return text if DEVICE_ID.fullmatch(text) else None

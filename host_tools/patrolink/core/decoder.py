@@ -20,8 +20,8 @@ from patrolink.core.tracks import motion, time_ms
 
 # One position, or one other message: "record" is its name, the other keys are fields with a unit in their name.
 Row = dict[str, Any]
-_SYSTEM_FLAGS = ("date_suspect", "estimated", "differential")
-_DATE_SUSPECT = 1 << _SYSTEM_FLAGS.index("date_suspect")
+FLAGS = ("date_suspect", "estimated", "differential")
+_DATE_SUSPECT = 1 << FLAGS.index("date_suspect")
 POSITION_COLUMNS = (
     "time",
     "lat_deg",
@@ -33,7 +33,7 @@ POSITION_COLUMNS = (
     "sats",
     "battery_pct",
     "mode",
-    *_SYSTEM_FLAGS,
+    *FLAGS,
     "device",
     "counter",
 )
@@ -100,6 +100,7 @@ class Decoder:
             answer that may be lost. If its counter is below the replay window, "expired" is set too: only an event that
             is known may be answered. Other repeated frames give no rows.
         newest_fix: True to return of a batch only the position that is the newest, if the times of all are trusted.
+        stats: counts that are updated; None for new ones.
 
     Attributes:
         reject_reason: why the last frame was rejected (a name of the protocol's reject table), "" if it was not.
@@ -108,7 +109,13 @@ class Decoder:
         stats: counts so far.
     """
 
-    def __init__(self, keys: dict[str, DeviceKey], repeated_events: bool = False, newest_fix: bool = False) -> None:
+    def __init__(
+        self,
+        keys: dict[str, DeviceKey],
+        repeated_events: bool = False,
+        newest_fix: bool = False,
+        stats: DecoderStats | None = None,
+    ) -> None:
         self._keys = keys
         self._repeated_events, self._newest_fix = repeated_events, newest_fix
         self._receivers = {
@@ -116,7 +123,7 @@ class Decoder:
         }
         self.reject_reason = ""
         self.reject_is_genuine = False
-        self.stats = DecoderStats()
+        self.stats = DecoderStats() if stats is None else stats
 
     def restore(self, device: str, epoch: int, highest: int, bitmap: bytes) -> None:
         """Continue where an earlier decoder ended: see `patrolink_protocol.replay.ReplayWindow`."""
@@ -242,7 +249,7 @@ def _position(fix: Row, device: str, counter: int) -> Row:
         "sats": fix["sats"],
         "battery_pct": fix["battery_pct"],
         "mode": fix["mode"],
-        **{name: bool(flags >> i & 1) for i, name in enumerate(_SYSTEM_FLAGS)},
+        **{name: bool(flags >> i & 1) for i, name in enumerate(FLAGS)},
         "device": device,
         "counter": counter,
     }

@@ -1,12 +1,22 @@
 """Write rows as text files for other programs. All writers but jsonl ignore rows that are no positions."""
 
 import csv
+import shutil
+import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime
 from typing import TextIO
+from xml.sax.saxutils import escape
 
 from patrolink.core.decoder import POSITION_COLUMNS, Row
+from patrolink.core.grouped_spool import GroupedSpool
 from patrolink.core.text import csv_cell, json_text
+
+_GPX_START = """<?xml version="1.0" encoding="UTF-8"?>
+<gpx xmlns="http://www.topografix.com/GPX/1/1" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" \
+xsi:schemaLocation="http://www.topografix.com/GPX/1/1 http://www.topografix.com/GPX/1/1/gpx.xsd" version="1.1" \
+creator="patrolink">
+"""
 
 
 def positions(rows: Iterable[Row]) -> Iterator[Row]:
@@ -28,47 +38,69 @@ def write_csv(rows: Iterable[Row], out: TextIO) -> None:
 
 
 def write_geojson(rows: Iterable[Row], out: TextIO) -> None:
-    """Write a FeatureCollection (RFC 7946): a LineString per device, then a Point per position with its properties."""
-    lines: dict[str, list[list[float]]] = {}
-    points = []
-    for row in positions(rows):
-        if row["lat_deg"] is None:
-            continue
-        coordinates = [row["lon_deg"], row["lat_deg"]] + ([row["alt_m"]] if row["alt_m"] is not None else [])
-        lines.setdefault(row["device"], []).append(coordinates)
-        properties = {k: v for k, v in row.items() if k not in ("record", "lat_deg", "lon_deg", "alt_m")}
-        points.append(
-            {"type": "Feature", "geometry": {"type": "Point", "coordinates": coordinates}, "properties": properties}
-        )
-    # A LineString has at least two positions (RFC 7946, 3.1.4).
-    tracks = [
-        {"type": "Feature", "geometry": {"type": "LineString", "coordinates": line}, "properties": {"device": device}}
-        for device, line in lines.items()
-        if len(line) > 1
-    ]
-    out.write(json_text({"type": "FeatureCollection", "features": tracks + points}) + "\n")
+    """Write a FeatureCollection (RFC 7946): a LineString per device, then a Point per position with its properties.
+
+    Memory does not grow with the number of rows: lines and points wait in temporary files.
+    """
+    with GroupedSpool() as lines, tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as points:
+        counts: Counter[str] = Counter()
+        separator = ""
+        for row in positions(rows):
+            if row["lat_deg"] is None:
+                continue
+            coordinates = [row["lon_deg"], row["lat_deg"]] + ([row["alt_m"]] if row["alt_m"] is not None else [])
+            lines.append(row["device"], (", " if row["device"] in lines else "") + json_text(coordinates))
+            counts[row["device"]] += 1
+            properties = {k: v for k, v in row.items() if k not in ("record", "lat_deg", "lon_deg", "alt_m")}
+            geometry = {"type": "Point", "coordinates": coordinates}
+            point = json_text({"type": "Feature", "geometry": geometry, "properties": properties})
+            points.write(separator + point)
+            separator = ", "
+        start, end = json_text({"type": "FeatureCollection", "features": []}).split("]")
+        out.write(start)
+        # A LineString has at least two positions (RFC 7946, 3.1.4).
+        for device in (device for device, count in counts.items() if count > 1):
+            geometry = {"type": "LineString", "coordinates": []}
+            line = json_text({"type": "Feature", "geometry": geometry, "properties": {"device": device}})
+            before, after = line.split("]", 1)
+            out.write(before)
+            out.writelines(lines.read(device))
+            out.write(f"]{after}, ")
+        points.seek(0)
+        shutil.copyfileobj(points, out)
+        out.write(f"]{end}\n")
 
 
 def write_gpx(rows: Iterable[Row], out: TextIO) -> None:
-    """Write GPX 1.1 with a track per device."""
-    from gpxpy.gpx import GPX, GPXTrack, GPXTrackPoint, GPXTrackSegment
+    """Write GPX 1.1 with a track per device. Memory does not grow with the number of rows."""
+    with GroupedSpool() as tracks:
+        for row in positions(rows):
+            if row["lat_deg"] is not None:
+                tracks.append(row["device"], _gpx_point(row))
+        out.write(_GPX_START)
+        for device in tracks:
+            out.write(f"  <trk>\n    <name>{escape(device)}</name>\n    <trkseg>\n")
+            out.writelines(tracks.read(device))
+            out.write("    </trkseg>\n  </trk>\n")
+        out.write("</gpx>\n")
 
-    document = GPX()
-    document.creator = "patrolink"
-    segments: dict[str, GPXTrackSegment] = {}
-    for row in positions(rows):
-        if row["lat_deg"] is None:
-            continue
-        device = row["device"]
-        if device not in segments:
-            track = GPXTrack(name=device)
-            segments[device] = GPXTrackSegment()
-            track.segments.append(segments[device])
-            document.tracks.append(track)
-        when = datetime.fromisoformat(row["time"].replace("Z", "+00:00")) if row["time"] else None
-        segments[device].points.append(GPXTrackPoint(row["lat_deg"], row["lon_deg"], row["alt_m"], when))
-    out.write(document.to_xml("1.1"))
-    out.write("\n")
+
+def _gpx_point(row: Row) -> str:
+    lines = [f'      <trkpt lat="{_decimal(row["lat_deg"])}" lon="{_decimal(row["lon_deg"])}">\n']
+    if row["alt_m"] is not None:
+        lines.append(f"        <ele>{_decimal(row['alt_m'])}</ele>\n")
+    if row["time"]:
+        second, _, fraction = row["time"].rstrip("Z").partition(".")
+        text = second + (f".{fraction:0<6}" if int(fraction or 0) else "")
+        lines.append(f"        <time>{text}Z</time>\n")
+    lines.append("      </trkpt>\n")
+    return "".join(lines)
+
+
+def _decimal(value: float) -> str:
+    """Return a number without an exponent, which xsd:decimal does not have."""
+    text = str(value)
+    return text if "e" not in text else f"{value:.10f}".rstrip("0")
 
 
 WRITERS: dict[str, Callable[[Iterable[Row], TextIO], None]] = {

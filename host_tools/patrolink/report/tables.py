@@ -1,135 +1,150 @@
-"""Write positions as column tables, npz for numpy or Parquet, with the batch decoder."""
+"""Write positions as column tables, npz for numpy or Parquet, block by block."""
 
-from collections.abc import Iterable
+import contextlib
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 import patrolink_enums as enums
-from patrolink_protocol import frame, receiver, track_encoder
 
-from patrolink.core import batch_decoder
-from patrolink.core.capture import Record
-from patrolink.core.decoder import DecoderStats
-from patrolink.core.keys import DeviceKey
+from patrolink.core.batch_columns import Columns
+from patrolink.core.bit_reader import Bools, Ints
+from patrolink.core.decoder import FLAGS
+from patrolink.report import positions
+from patrolink.report.positions import PositionBlock
 
-Table = dict[str, npt.NDArray[Any]]
-_SCALES = {
+Column = npt.NDArray[Any]
+# Column of the schema → column of the table, divisor; the columns are those of the CSV format.
+_SCALED = {
+    "lat": ("lat_deg", 10_000_000),
+    "lon": ("lon_deg", 10_000_000),
     "alt": ("alt_m", 1000),
     "speed": ("speed_mps", 1000),
     "course": ("course_deg", 100),
     "hacc": ("hacc_m", 1000),
 }
-_CHUNK_FRAMES = 65536  # held in memory at once
+_COUNTS = {"sats": "sats", "battery": "battery_pct"}
+_MODE_MIN = {"lat": 2, "lon": 2, "alt": 3}  # a column is unknown in a lower mode
+_SLICE_ROWS = 32768  # whose columns fit the processor's cache
+_GROUP_ROWS = 1 << 18  # of a Parquet row group
+_COPY_ROWS = 65536
 
 
-def read(records: Iterable[Record | None], keys: dict[str, DeviceKey], stats: DecoderStats) -> Table:
-    """Decode the positions of a capture, in its order.
+def _unknown(columns: Columns, name: str) -> Bools:
+    """Return which values of a column are unknown."""
+    unknown: Bools = columns[name] == enums.UNKNOWN
+    if name in _MODE_MIN:
+        unknown |= positions.mode(columns) < _MODE_MIN[name]
+    return unknown
 
-    Args:
-        records: the capture's records; None is ignored.
-        keys: device id → key.
-        stats: counts that are updated.
 
-    Returns:
-        Column name → array; the columns are those of the CSV format. time is datetime64[ms]; degrees, metres and m/s
-        are float64, NaN if unknown; sats and battery_pct are int16, -1 if unknown.
+def write_npz(blocks: Iterable[PositionBlock], path: Path) -> None:
+    """Write a compressed .npz: `numpy.load(path)["lat_deg"]`.
+
+    time is datetime64[ms]; degrees, metres and m/s are float64, NaN if unknown; sats and battery_pct are int16, -1 if
+    unknown. The columns wait in temporary files: a member of the archive is written in one piece.
     """
-    receivers = {
-        name: receiver.Receiver(key.secret, name.encode(), frame.UPLINK, key.epoch) for name, key in keys.items()
-    }
-    parts: list[tuple[npt.NDArray[np.int64], Table]] = []
-    chunk: list[Record] = []
-    base = 0
-    for record in records:
-        if record is None:
-            continue
-        chunk.append(record)
-        if len(chunk) == _CHUNK_FRAMES:
-            parts += _decode_chunk(chunk, base, receivers, stats)
-            base += len(chunk)
-            chunk = []
-    parts += _decode_chunk(chunk, base, receivers, stats)
-    if not parts:
-        parts = [(np.zeros(0, np.int64), _table(batch_decoder.decode([]), [], ""))]
-    table = {name: np.concatenate([part[name] for _, part in parts]) for name in parts[0][1]}
-    if len(parts) > 1:
-        order = np.argsort(np.concatenate([frames for frames, _ in parts]), kind="stable")
-        table = {name: column[order] for name, column in table.items()}
-    return table
+    with path.open("wb") as out, contextlib.ExitStack() as stack:
+        spools: dict[str, IO[bytes]] = {}
+        types: dict[str, np.dtype[Any]] = {}
+        numbers: dict[str, int] = {}  # device → its number, which takes less space than its id
+        count = 0
+        for block in blocks:
+            count += len(block.columns["time"])
+            for name, column in _npz_columns(block, numbers).items():
+                if name not in spools:
+                    spools[name] = stack.enter_context(tempfile.TemporaryFile())
+                    types[name] = column.dtype
+                spools[name].write(column.tobytes())
+        with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+            names = np.array(list(numbers) or [""])
+            for name, spool in spools.items():
+                spool.seek(0)
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    dtype = names.dtype if name == "device" else types[name]
+                    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (count,)}
+                    np.lib.format.write_array_header_1_0(member, header)
+                    if name != "device":
+                        shutil.copyfileobj(spool, member)
+                        continue
+                    while data := spool.read(_COPY_ROWS * types[name].itemsize):
+                        member.write(names[np.frombuffer(data, types[name])].tobytes())
 
 
-def _decode_chunk(
-    records: list[Record], base: int, receivers: dict[str, receiver.Receiver], stats: DecoderStats
-) -> list[tuple[npt.NDArray[np.int64], Table]]:
-    """Return the positions of a chunk of records: for each device, the frame number of each row and the rows."""
-    parts = []
-    frames_of: dict[str, list[int]] = {}
-    for i, record in enumerate(records):
-        frames_of.setdefault(record.device, []).append(i)
-    stats.frames += len(records)
-    stats.bytes += sum(len(record.frame) for record in records)
-    for device, members in frames_of.items():
-        if device not in receivers:
-            stats.rejected["key"] += len(members)
-            continue
-        opened = batch_decoder.open_batches(receivers[device], [records[i].frame for i in members])
-        for outcome in opened.outcomes:
-            if outcome == "repeated":
-                stats.duplicates += 1
-            elif outcome and outcome != "other":
-                stats.rejected[outcome] += 1
-        batches = batch_decoder.decode(opened.bodies)
-        stats.rejected.update(batches.rejected.values())
-        rows = int(batches.counts.sum())
-        stats.fixes += rows
-        frames = [records[members[i]].frame for i in opened.indices]
-        stats.fix_bytes += sum(len(f) for f, n in zip(frames, batches.counts, strict=True) if n)
-        counters = [int.from_bytes(f[1:5], "big") & frame.COUNTER_MAX for f in frames]
-        if rows:
-            numbers = np.repeat(np.array([base + members[i] for i in opened.indices], np.int64), batches.counts)
-            parts.append((numbers, _table(batches, counters, device)))
-    return parts
-
-
-def _table(batches: batch_decoder.Batches, counters: list[int], device: str) -> Table:
-    columns = batches.columns
-    state = columns["state"]
-    mode = state & track_encoder.MODE_MASK
-    table: Table = {"time": columns["time"].astype("datetime64[ms]")}
-    for axis in ("lat", "lon"):
-        table[axis + "_deg"] = np.where(mode > 1, columns[axis] / 10_000_000, np.nan)
-    for name, (key, scale) in _SCALES.items():
-        table[key] = np.where(columns[name] == enums.UNKNOWN, np.nan, columns[name] / scale)
-    table["alt_m"][mode < 3] = np.nan
-    for name, key in (("sats", "sats"), ("battery", "battery_pct")):
+def _npz_columns(block: PositionBlock, numbers: dict[str, int]) -> dict[str, Column]:
+    columns = block.columns
+    table: dict[str, Column] = {"time": columns["time"].astype("datetime64[ms]")}
+    for name, (key, divisor) in _SCALED.items():
+        table[key] = np.where(_unknown(columns, name), np.nan, columns[name] / divisor)
+    for name, key in _COUNTS.items():
         table[key] = np.maximum(columns[name], -1).astype(np.int16)
-    table["mode"] = mode.astype(np.uint8)
-    for i, name in enumerate(("date_suspect", "estimated", "differential")):
-        table[name] = (state >> (2 + i) & 1).astype(bool)
-    table["device"] = np.full(len(state), device)
-    table["counter"] = np.repeat(np.array(counters, np.int64), batches.counts)
+    table["mode"] = positions.mode(columns).astype(np.uint8)
+    for i, name in enumerate(FLAGS):
+        table[name] = positions.flag(columns, i)
+    of_frames = [numbers.setdefault(device, len(numbers)) for device in block.devices]
+    table["device"] = np.repeat(np.array(of_frames, np.uint32), block.counts)
+    table["counter"] = np.repeat(block.counters, block.counts)
     return table
 
 
-def write_npz(table: Table, path: Path) -> None:
-    """Write a compressed .npz: `numpy.load(path)["lat_deg"]`."""
-    with path.open("wb") as out:
-        np.savez_compressed(out, **table)  # type: ignore[arg-type]
-
-
-def write_parquet(table: Table, path: Path) -> None:
+def write_parquet(blocks: Iterable[PositionBlock], path: Path) -> None:
     """Write Parquet; unknown values are null."""
     import pyarrow
     import pyarrow.parquet
 
-    arrays = {}
-    for name, column in table.items():
-        unknown = np.isnan(column) if column.dtype.kind == "f" else column == -1 if column.dtype == np.int16 else None
-        arrays[name] = pyarrow.array(column.astype(object) if column.dtype.kind == "U" else column, mask=unknown)
-    with path.open("wb") as out:  # given the path, pyarrow deletes a file that it must not write
-        pyarrow.parquet.write_table(pyarrow.table(arrays), out, compression="zstd")
+    fields = [("time", pyarrow.timestamp("ms"))]
+    fields += [(key, pyarrow.float64()) for key, _ in _SCALED.values()]
+    fields += [(key, pyarrow.int16()) for key in _COUNTS.values()]
+    fields += [("mode", pyarrow.uint8()), *((name, pyarrow.bool_()) for name in FLAGS)]
+    fields += [("device", pyarrow.dictionary(pyarrow.int32(), pyarrow.string())), ("counter", pyarrow.int64())]
+    schema = pyarrow.schema(fields)
+    # Without Arrow's own schema, a reader gets the devices as plain strings. Their least and greatest help nobody.
+    options = {"store_schema": False, "write_statistics": [name for name, _ in fields if name != "device"]}
+    with (
+        path.open("wb") as out,  # given the path, pyarrow deletes a file that it must not write
+        pyarrow.parquet.ParquetWriter(out, schema, compression="zstd", **options) as writer,
+    ):
+        pending: list[Any] = []
+        for block in blocks:
+            pending += _arrow_batches(block, schema)
+            if sum(batch.num_rows for batch in pending) >= _GROUP_ROWS:
+                writer.write_table(pyarrow.Table.from_batches(pending, schema), _GROUP_ROWS * 2)
+                pending = []
+        if pending:
+            writer.write_table(pyarrow.Table.from_batches(pending, schema), _GROUP_ROWS * 2)
 
 
-WRITERS = {"npz": write_npz, "parquet": write_parquet}
+def _arrow_batches(block: PositionBlock, schema: Any) -> list[Any]:
+    import pyarrow
+
+    numbers, devices = block.device_numbers()
+    counters: Ints = np.repeat(block.counters, block.counts)
+    batches = []
+    for start in range(0, len(counters), _SLICE_ROWS):
+        rows = slice(start, start + _SLICE_ROWS)
+        columns = {name: column[rows] for name, column in block.columns.items()}
+        arrays = [pyarrow.array(columns["time"].view("datetime64[ms]"))]
+        for name, (_, divisor) in _SCALED.items():
+            arrays.append(_arrow_array(columns[name] / divisor, _unknown(columns, name)))
+        for name in _COUNTS:
+            arrays.append(_arrow_array(columns[name].astype(np.int16), _unknown(columns, name)))
+        arrays.append(pyarrow.array(positions.mode(columns).astype(np.uint8)))
+        arrays += [pyarrow.array(positions.flag(columns, i)) for i in range(len(FLAGS))]
+        arrays.append(pyarrow.DictionaryArray.from_arrays(numbers[rows], devices))
+        arrays.append(pyarrow.array(counters[rows]))
+        batches.append(pyarrow.RecordBatch.from_arrays(arrays, schema=schema))
+    return batches
+
+
+def _arrow_array(values: Column, unknown: Bools) -> Any:
+    import pyarrow
+
+    return pyarrow.array(values, mask=unknown if unknown.any() else None)
+
+
+WRITERS: dict[str, Callable[[Iterable[PositionBlock], Path], None]] = {"npz": write_npz, "parquet": write_parquet}

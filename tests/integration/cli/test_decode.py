@@ -1,18 +1,29 @@
 """Decoding: rows in plain units; repeated frames are dropped, invalid frames are rejected and counted."""
 
+import io
 import json
 import os
+import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import patrolink_messages as m
+import pyarrow.parquet
 import pytest
 from patrolink.cli import main
+from patrolink.core import batch_columns, batch_decoder
+from patrolink.core.batch_extension import ExtensionDecoder
 from patrolink.core.capture import MAGIC, CaptureWriter, Record
-from patrolink.core.decoder import POSITION_COLUMNS, Decoder, rfc3339
+from patrolink.core.decoder import POSITION_COLUMNS, Decoder, DecoderStats, rfc3339
 from patrolink.core.keys import DeviceKey
+from patrolink.report import formats, position_csv, positions, tables
 from patrolink_protocol import codec, frame
+from targets import vectors
 
+from tests.support import codec_extension
 from tests.support.json_lines import records, summary
 from tests.support.polling import TIMEOUT_S
 
@@ -21,6 +32,7 @@ NOW = 1_700_000_000_123
 HELLO = {"boot": 1, "schema_hash": 2, "heap_kb": 192, "date_floor": 0, "batch_fixes": 60, "minor": 0, "profiles": 1}
 HELLO |= {"rollback_floor": 7, "platform": 1}
 CONTENT = bytes(range(8))
+TABLE_TYPES = ["timestamp[ms]", *["double"] * 6, "int16", "int16", "uint8", *["bool"] * 3, "string", "int64"]
 TEXTS = {"board": b"unix", "firmware": b"1.0", "runtime": b"micropython"}
 
 
@@ -126,7 +138,9 @@ def test_capture_without_positions_gives_empty_files(write_capture, keys_file, c
 def test_json_summary_is_the_last_line(write_capture, keys_file, tmp_path, capsys):
     capture = str(
         write_capture(
-            Record(NOW, "dev-1", hello_frame(1)), Record(NOW, "dev-1", hello_frame(1)), Record(NOW, "who", b"x" * 20)
+            Record(NOW, "dev-1", hello_frame(1)),
+            Record(NOW, "dev-1", hello_frame(1)),
+            Record(NOW, "who", hello_frame(1, "who")),
         )
     )
     assert main(["decode", capture, "--keys", keys_file, "--json"]) == 1
@@ -198,3 +212,87 @@ def test_key_entered_as_device_id_is_not_shown(write_capture, tmp_path, capsys):
     assert main(["decode", str(write_capture()), "--keys", str(swapped)]) == 2
     err = capsys.readouterr().err
     assert "entry 1" in err and KEY.hex() not in err
+
+
+@pytest.fixture(scope="module")
+def parts_decoders(tmp_path_factory):
+    """Batch decoders: numpy, and the C codec if there is a compiler."""
+    decoders = [batch_columns.decode_parts]
+    if any(map(shutil.which, ("cc", "gcc", "clang"))):
+        module = codec_extension.load(codec_extension.build(tmp_path_factory.mktemp("codec")))
+        decoders.append(ExtensionDecoder(module).decode_parts)
+    return decoders
+
+
+def mixed_records(rnd: random.Random, keys: dict[str, DeviceKey]) -> list[Record]:
+    """Return frames of many devices: positions and other messages, repeated, old, damaged, in later key epochs."""
+    names = [*keys, "unknown"]
+    records: list[Record] = []
+    counters = dict.fromkeys(names, 0)
+    bodies = [vectors.batch(vectors.walk(rnd.choice((1, 7, 20)), i), rnd.choice((5, 6, 7))) for i in range(40)]
+    for body in bodies[:10]:
+        rows = vectors.walk(9, len(body))
+        for row in rows:
+            row[3] = rnd.choice((1, 2, 3, 7, 31))
+            row[4 + rnd.randrange(6)] = vectors.U
+        bodies.append(vectors.batch(rows))
+    for i in range(3000):
+        device = rnd.choice(names)
+        if records and rnd.random() < 0.05:
+            records.append(rnd.choice(records))
+            continue
+        counters[device] += rnd.choice((1, 1, 1, 2, 70_000 if rnd.random() < 0.02 else 1))
+        epoch = i // 1500 if device == "-1" else keys.get(device, DeviceKey(KEY)).epoch
+        channel = frame.Channel(keys.get(device, DeviceKey(KEY)).secret, device.encode(), epoch=epoch)
+        kind, body = rnd.choice([(m.POSITION_BATCH, rnd.choice(bodies))] * 8 + [(m.TIME_SYNC, bytes(23) + b"\1")])
+        if rnd.random() < 0.03:
+            body = body[:-1]
+        buf = bytearray(1024)
+        buf[frame.HEADER_BYTES : frame.HEADER_BYTES + len(body)] = body
+        end = channel.seal_into(buf, kind, counters[device], frame.HEADER_BYTES + len(body))
+        data = buf[:end]
+        if rnd.random() < 0.03:
+            data[rnd.randrange(end)] ^= 1 << rnd.randrange(8)
+        if rnd.random() < 0.02:
+            data = data[: rnd.randrange(end)]
+        records.append(Record(NOW + i, device, bytes(data)))
+    return records
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_blocks_of_many_devices_give_the_rows_and_counts_of_the_decoder(parts_decoders, seed, tmp_path, monkeypatch):
+    rnd = random.Random(seed)
+    keys = {name: DeviceKey(rnd.randbytes(32), rnd.choice((0, 1, 7))) for name in ("-1", "b", "vest_3")}
+    keys["-1"] = keys["-1"]._replace(epoch=0)
+    records = mixed_records(rnd, keys)
+    decoder = Decoder(keys)
+    rows = [row for record in records for row in decoder.rows(record) if row["record"] == "position"]
+    expected = io.StringIO()
+    formats.write_csv(rows, expected)
+    assert len(rows) > 1000 and len(decoder.stats.rejected) >= 4 and decoder.stats.duplicates
+    monkeypatch.setattr(batch_decoder, "BLOCK_BATCHES", 700)
+    for decode_parts in parts_decoders:
+        written, stats = io.StringIO(), DecoderStats()
+        position_csv.write(positions.read(records, keys, stats, decode_parts), written)
+        assert written.getvalue() == expected.getvalue(), f"seed {seed}"
+        assert stats == decoder.stats, f"seed {seed}"
+        for name, write in tables.WRITERS.items():
+            write(positions.read(records, keys, DecoderStats(), decode_parts), tmp_path / name)
+            assert table_rows(tmp_path / name, name) == [{key: row[key] for key in POSITION_COLUMNS} for row in rows], (
+                f"seed {seed}"
+            )
+
+
+def table_rows(path: Path, kind: str) -> list[dict]:
+    """Return the rows of a table as the decoder gives them."""
+    if kind == "parquet":
+        table = pyarrow.parquet.read_table(path)
+        assert [str(kind) for kind in table.schema.types] == TABLE_TYPES
+        rows = table.to_pylist()
+    else:
+        with np.load(path) as columns:
+            arrays = {name: columns[name].tolist() for name in columns.files}
+        for name in ("lat_deg", "lon_deg", "alt_m", "speed_mps", "course_deg", "hacc_m", "sats", "battery_pct"):
+            arrays[name] = [None if value != value or value == -1 else value for value in arrays[name]]
+        rows = [dict(zip(arrays, values, strict=True)) for values in zip(*arrays.values(), strict=True)]
+    return [row | {"time": row["time"].isoformat(timespec="milliseconds") + "Z"} for row in rows]

@@ -122,7 +122,7 @@ def test_parquet_leaves_a_file_that_it_must_not_write(tmp_path):
 
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(OSError, match="loop"):
-        tables.write_parquet({}, tmp_path / "loop")
+        tables.write_parquet([], tmp_path / "loop")
     assert (tmp_path / "loop").is_symlink()
 
 

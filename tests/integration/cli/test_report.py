@@ -3,13 +3,18 @@
 import io
 import json
 import math
+import os
+import random
 import re
 import shutil
 import subprocess
+import tracemalloc
+from datetime import datetime
 
 import gpxpy
 import matplotlib.image
 import pytest
+from patrolink.core.grouped_spool import GroupedSpool
 from patrolink.report import formats, track
 
 from tests.support.polling import TIMEOUT_S
@@ -81,6 +86,51 @@ def test_each_device_has_a_line():
     lines = [f for f in features if f["geometry"]["type"] == "LineString"]
     assert {f["properties"]["device"] for f in lines} == {"dev-0", "dev-1"}
     assert sorted(t.name for t in gpxpy.parse(write("gpx", rows)).tracks) == ["dev-0", "dev-1"]
+
+
+def test_gpx_is_what_gpxpy_writes():
+    rows = [position(i, device=f"dev-{i % 3}") for i in range(9)]
+    rows += [position(0, lat_deg=5e-07, lon_deg=-1e-06, alt_m=-0.003, time="2026-01-01T00:00:00.120Z")]
+    rows += [position(1, time=None), position(2, alt_m=None, device="a<b")]
+    document = gpxpy.gpx.GPX()
+    document.creator = "patrolink"
+    for device in ("dev-0", "dev-1", "dev-2", "a<b"):
+        track = gpxpy.gpx.GPXTrack(name=device)
+        of_device = sorted((r for r in rows if r["device"] == device), key=rows.index)
+        when = [r["time"] and datetime.fromisoformat(r["time"].replace("Z", "+00:00")) for r in of_device]
+        points = [
+            gpxpy.gpx.GPXTrackPoint(r["lat_deg"], r["lon_deg"], r["alt_m"], t)
+            for r, t in zip(of_device, when, strict=True)
+        ]
+        track.segments.append(gpxpy.gpx.GPXTrackSegment(points))
+        document.tracks.append(track)
+    assert write("gpx", rows) == document.to_xml("1.1") + "\n"
+
+
+def test_spool_returns_the_texts_of_each_group_in_order():
+    rnd = random.Random(1)
+    texts = [(rnd.choice("abc"), f"é{i};") for i in range(500)]
+    for pending_max in (1, 100, 10_000):
+        with GroupedSpool(pending_max) as spool:
+            for group, text in texts:
+                spool.append(group, text)
+            assert list(spool) == list(dict(texts))
+            for group in spool:
+                assert "".join(spool.read(group)) == "".join(text for name, text in texts if name == group)
+
+
+def test_memory_does_not_grow_with_the_rows():
+    def peak(count: int, output_format: str) -> int:
+        rows = (position(i % 3000, device=f"dev-{i % 7}", counter=i) for i in range(count))
+        with open(os.devnull, "w") as out:
+            tracemalloc.start()
+            formats.WRITERS[output_format](rows, out)
+            size = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+        return size
+
+    for output_format in ("geojson", "gpx"):
+        assert peak(40_000, output_format) < 16e6
 
 
 def test_unknown_values_are_written_as_unknown():

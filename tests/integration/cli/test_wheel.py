@@ -22,7 +22,6 @@ pytestmark = pytest.mark.unchanged_inputs(
 CORE_MB_MAX = 30  # without bytecode
 # Command -> the extra with the libraries that it needs
 NEED_EXTRAS = {
-    "decode walk.plcap --format gpx": "report",
     "decode walk.plcap --format parquet --output x": "report",
     "hub --check site.toml": "hub",
     "listen": "hub",
