@@ -25,7 +25,7 @@ help:
 	@echo "make pictures  take the pictures of the console and of the web flasher in docs/images"
 	@echo "make dissected write what tshark shows of one frame of each kind to docs/guide/dissected-frames.txt"
 	@echo "make man       write the manual pages of all verbs to build/man"
-	@echo "make fuzz      fuzz the codecs for FUZZ_SECONDS (60)"
+	@echo "make fuzz      fuzz the codecs for FUZZ_SECONDS (60); make fuzz-c the C codec alone, for 10 minutes"
 	@echo "make sim       run the long simulations: power cuts, update campaigns, talk groups, fault matrix, a hundred hours, a long outage, shifts, districts"
 	@echo "make check     check lint, spelling, types and generated files"
 	@echo "make hooks     install the git hooks of this checkout: ruff, mypy, codespell, commit message"
@@ -181,6 +181,10 @@ man: .venv/test-ready
 FUZZ_SECONDS ?= 60
 fuzz: .venv/test-ready debian
 	@$(BIN)/python tests/fuzz/fuzz.py $(FUZZ_SECONDS)
+
+fuzz-c: FUZZ_SECONDS = 600
+fuzz-c: .venv/test-ready debian
+	@$(BIN)/python tests/fuzz/fuzz.py $(FUZZ_SECONDS) --c
 
 sim: .venv/test-ready $(UMQTT)
 	@$(BIN)/python tests/simulation/power_cuts.py

@@ -1,6 +1,7 @@
 """Fuzzes the codecs for a limited time: the C codec with libFuzzer, the Python codecs with hypothesis.
 
-python tests/fuzz/fuzz.py [SECONDS]     default 60, half for each; findings are written to build/fuzz
+python tests/fuzz/fuzz.py [SECONDS]         default 60, half for each; findings are written to build/fuzz
+python tests/fuzz/fuzz.py [SECONDS] --c     the C codec alone
 """
 
 import os
@@ -69,19 +70,27 @@ def python_codecs(seconds: float) -> int:
             return done.returncode
 
 
-def main() -> int:
-    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 60.0
-    os.chdir(ROOT)
+def fuzz_c_codec(seconds: float) -> int:
+    """Build and fuzz the C codec, and print the result; return the exit code."""
     program = build()
-    code = 0
     if program is None:
         print("skipped: the C codec needs clang (apt-get install clang)", file=sys.stderr)
-    else:
-        code, executions = c_codec(program, seconds / 2)
-        finding = "nothing found" if code == 0 else "see build/fuzz"
-        print(f"libFuzzer: {executions} executions in {seconds / 2:g} s, {finding}")
-    return code or python_codecs(seconds / 2)
+        return 0
+    code, executions = c_codec(program, seconds)
+    finding = "nothing found" if code == 0 else "see build/fuzz"
+    print(f"libFuzzer, ASan and UBSan: {executions} executions in {seconds:g} s, {finding}")
+    return code
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command line; return the exit code."""
+    os.chdir(ROOT)
+    only_c = "--c" in arguments
+    seconds = float(next((argument for argument in arguments if argument != "--c"), 60))
+    if only_c:
+        return fuzz_c_codec(seconds)
+    return fuzz_c_codec(seconds / 2) or python_codecs(seconds / 2)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

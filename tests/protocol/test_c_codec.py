@@ -22,7 +22,13 @@ COMPILERS = {
     "clang-arm": ("clang", "--target=arm-none-eabi", *ARM),
 }
 pytestmark = pytest.mark.unchanged_inputs(
-    *("protocol/generated/patrolink.c", "protocol/generated/patrolink.h", "tests/protocol/c"),
+    *(
+        "protocol/generated/patrolink.c",
+        "protocol/generated/patrolink.h",
+        "tests/protocol/c",
+        "protocol/vectors",
+        "protocol/example_device",
+    ),
     programs=("gcc", "g++", "clang", "clang++", "arm-none-eabi-gcc"),
 )
 TEXT_BYTES_MAX = 16 * 1024
@@ -130,3 +136,18 @@ def test_probe_finds_secrets_that_a_codec_leaves(tmp_path, monkeypatch):
     *secrets, _ = probe("gcc", "-O1", tmp_path)
     assert "device key in a wiped structure" in secrets
     assert any(line.endswith("on the stack") for line in secrets)
+
+
+@pytest.mark.parametrize("name", ["gcc", "clang"])
+def test_programs_around_the_codec_compile_without_warnings(name, tmp_path):
+    vectors = ROOT / "protocol" / "vectors"
+    example = sorted((ROOT / "protocol" / "example_device").glob("*.c"))
+    assert len(example) >= 3
+    compile_c(name, vectors / "check.c", "-o", tmp_path / "check")
+    compile_c(name, f"-I{vectors}", *example, SOURCE, "-o", tmp_path / "device")
+
+
+def test_reject_is_sent_only_for_genuine_frames_and_seldom(tmp_path):
+    program = tmp_path / "refusals"
+    compile_c("gcc", PROGRAMS / "refusals.c", "-o", program)
+    assert subprocess.run([program], capture_output=True, text=True).stdout == "ok\n"

@@ -36,9 +36,9 @@ def codec(tmp_path_factory):
 
 def encode(codec, kind, message, counter=1, epoch=0, flags=PLAIN, direction=None):
     """Ask for the frame of a message."""
-    way = (0 if m.UP >> kind & 1 else 1) if direction is None else direction
+    direction = (0 if m.UP >> kind & 1 else 1) if direction is None else direction
     text = json.dumps(message, ensure_ascii=False)
-    return codec.ask(f"E {AT} {way} {epoch} {counter} {flags} {kind} {text}")
+    return codec.ask(f"E {AT} {direction} {epoch} {counter} {flags} {kind} {text}")
 
 
 def derive(label: bytes, epoch: int) -> bytes:
