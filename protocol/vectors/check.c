@@ -342,7 +342,9 @@ static void unpack(const uint8_t *data, size_t len)
 static void step(pl_receiver *receiver, bool known, uint8_t *data, size_t len)
 {
     pl_frame frame;
-    int result = known ? pl_receive(receiver, data, len, &frame) : PL_REJECT_KEY;
+    int result = known ? pl_receive(receiver, data, len, &frame) : pl_open(&receiver->channel, data, len, &frame);
+    if (!known && result != PL_REJECT_LENGTH && result != PL_REJECT_VERSION)
+        result = PL_REJECT_KEY;
     if (result == PL_OK)
         result = decode_body(&frame);
     const char *name = result == PL_OK ? "accepted" : result == PL_REPEATED ? "repeated" : reason_of(result);
