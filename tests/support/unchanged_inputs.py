@@ -49,8 +49,8 @@ def _imported_files(file: Path) -> frozenset[Path]:
     """Return the files of tests/ that a file of tests/ imports, at module level or inside functions."""
     folders = (ROOT, ROOT / "tests" / "unit", file.parent)  # the import paths of tests/conftest.py
     names = [name.replace(".", "/") for name in imported_names(file)]
-    found = (folder / f"{name}.py" for name in names for folder in folders)
-    return frozenset(path for path in found if path.is_relative_to(ROOT / "tests") and path.is_file())
+    candidates = (folder / f"{name}.py" for name in names for folder in folders)
+    return frozenset(path for path in candidates if path.is_relative_to(ROOT / "tests") and path.is_file())
 
 
 def files_of(module: Path) -> list[Path]:
