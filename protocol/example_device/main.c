@@ -92,14 +92,22 @@ static size_t inbox_add(inbox *in, uint8_t byte)
     return 0;
 }
 
+/* Whether the SOS button was pressed: its file has appeared. */
+static bool take_press(const char *button)
+{
+    return button && unlink(button) == 0;
+}
+
 /* Run until the hub closes the pipe. A second of the device takes 1000 / speed milliseconds. */
-static void run(device *d, int speed)
+static void run(device *d, int speed, const char *button)
 {
     static inbox in;
     uint8_t data[4096];
     int64_t start = clock_ms(CLOCK_MONOTONIC);
     for (;;) {
         int64_t now = (clock_ms(CLOCK_MONOTONIC) - start) * speed;
+        if (take_press(button))
+            device_raise_sos(d, now);
         int64_t wait = (device_run(d, now) - now + speed - 1) / speed;
         struct pollfd input = {STDIN_FILENO, POLLIN, 0};
         if (poll(&input, 1, (int)wait) <= 0)
@@ -120,17 +128,18 @@ int main(int argc, char **argv)
     static device d;
     counters state;
     uint8_t key[32];
-    int speed = 1, sos = 0;
+    int speed = 1;
+    const char *button = NULL;
     for (int i = 4; i < argc; i++) {
-        if (strcmp(argv[i], "--sos") == 0)
-            sos = 1;
+        if (strcmp(argv[i], "--button") == 0 && i + 1 < argc)
+            button = argv[++i];
         else if (strcmp(argv[i], "--speed") == 0 && i + 1 < argc)
             speed = atoi(argv[++i]);
         else
             speed = 0;
     }
     if (argc < 4 || speed < 1 || speed > 1000) {
-        fprintf(stderr, "usage: %s ID KEY_FILE COUNTERS_FILE [--sos] [--speed 1..1000]\n", argv[0]);
+        fprintf(stderr, "usage: %s ID KEY_FILE COUNTERS_FILE [--button FILE] [--speed 1..1000]\n", argv[0]);
         return EXIT_USAGE;
     }
     if (!read_key(argv[2], key)) {
@@ -150,9 +159,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "error: the device cannot start; is %s an id of 1 to 32 characters?\n", argv[1]);
         return EXIT_DEVICE;
     }
-    if (sos)
-        device_raise_sos(&d, 0);
-    run(&d, speed);
+    run(&d, speed, button);
     pl_wipe(&d, sizeof d);
     return 0;
 }

@@ -68,6 +68,12 @@ class Site:
             [str(self.programs / "device"), ID, self.key, self.counters, "--speed", "100", *arguments]
         )
 
+    def pressed(self) -> tuple[str, str]:
+        """Press the SOS button; returns the arguments that name it."""
+        button = self.folder / "button"
+        button.touch()
+        return "--button", str(button)
+
     def send(self, kind, message, epoch=None):
         """Send a message to the device; returns its frame."""
         self.counter += 1
@@ -115,7 +121,7 @@ def test_device_sends_hello_status_and_positions(site):
 
 
 def test_confidential_frames_are_encrypted_and_others_are_not(site):
-    site.start("--sos")
+    site.start(*site.pressed())
     site.next("event")
     site.next("position_batch")
     encrypted = {frame[0] & 31: frame[1] >> 4 & ENCRYPTED for frame in site.frames}
@@ -123,7 +129,7 @@ def test_confidential_frames_are_encrypted_and_others_are_not(site):
 
 
 def test_sos_is_repeated_as_the_same_frame_until_it_is_closed(site):
-    site.start("--sos")
+    site.start(*site.pressed())
     first = site.next("event")
     assert site.next("event") == first
     events = [frame for frame in site.frames if frame[0] & 31 == 5]
@@ -137,7 +143,7 @@ def test_sos_is_repeated_as_the_same_frame_until_it_is_closed(site):
 
 
 def test_open_sos_survives_a_restart(site):
-    site.start("--sos")
+    site.start(*site.pressed())
     first = site.next("event")
     site.stop()
     site.frames.clear()
@@ -165,7 +171,7 @@ def test_commands_are_answered(site):
 
 
 def test_key_is_rotated_and_the_open_sos_continues(site):
-    site.start("--sos")
+    site.start(*site.pressed())
     first = site.next("event")
     assert site.answer_to(ROTATE_KEY, number=1) == STARTED
     site.epoch = 1
