@@ -2,7 +2,7 @@
 
 import io
 
-WINDOW_BITS = 12  # 4 KB of memory
+WINDOW_BITS = 14  # 16 KB of memory
 
 try:
     import deflate

@@ -3,10 +3,16 @@
 Writes build/bench/flash.json. The image is the ROMFS of the agent; bytes on the wire are counted between board and tool
 in both directions. "16 boards" run at the same time; mpremote writes one board after the other, of which PEER_BOARDS
 are measured and the rest is extrapolated.
+
+Times are those of the command, from its start to its end, on boards that are switched on; it identifies, writes, reads
+back and restarts them. "_cpu" is the CPU time that the command, its lines and its boards take meanwhile, with the start
+of the boards: a machine with that many cores to itself needs at least this time divided by their number. Exit code 1
+if a limit is exceeded.
 """
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -28,6 +34,13 @@ from tests.support.repl_boards import ReplBoard  # noqa: E402
 
 BOARDS, PEER_BOARDS = 16, 3
 BAUD = 115_200
+HIGHEST = {
+    "wire_ratio_romfs": 0.72,
+    "reflash_unchanged_ratio": 0.05,
+    "reflash_one_module_ratio": 0.1,
+    "flash_16_boards_cpu": 20,
+}
+LOWEST = {"wire_ratio_vs_mpremote": 3.3, "speedup_16_vs_mpremote": 6, f"speedup_16_vs_mpremote_{BAUD}": 40}
 MODULE = "agent/wearer/sos.py"
 
 
@@ -67,6 +80,11 @@ def flash(image: Path, lines: list[CountedLine]) -> float:
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["devices"] == len(lines)
     return seconds
+
+
+def cpu_s() -> float:
+    """Return the CPU time of this process and of its children that have ended."""
+    return sum(os.times()[:4])
 
 
 def mpremote(content: Path, line: CountedLine) -> float:
@@ -124,18 +142,23 @@ def wire_rows(folder: Path, content: bytes, image: Path, changed: Path, peer_fil
 def speed_rows(folder: Path, image: Path, peer_file: Path, baud: int | None) -> list[dict]:
     """Return the time of 16 boards at once, and of mpremote one after the other."""
     suffix = f"_{baud}" if baud else ""
+    before_s = cpu_s()
     with Bench(folder / f"fleet{suffix}", BOARDS, baud) as bench:
         fleet_s = flash(image, bench.lines)
+    fleet_cpu_s, before_s = cpu_s() - before_s, cpu_s()
     with Bench(folder / f"peer{suffix}", PEER_BOARDS, baud) as bench:
         peer_s = sum(mpremote(peer_file, line) for line in bench.lines) / PEER_BOARDS
+    peer_cpu_s = (cpu_s() - before_s) / PEER_BOARDS
     return [
         bench_rows.row(f"flash_16_boards{suffix}", round(fleet_s, 1), "s"),
+        bench_rows.row(f"flash_16_boards_cpu{suffix}", round(fleet_cpu_s, 1), "s"),
         bench_rows.row(f"mpremote_1_board{suffix}", round(peer_s, 1), "s"),
+        bench_rows.row(f"mpremote_1_board_cpu{suffix}", round(peer_cpu_s, 1), "s"),
         bench_rows.row(f"speedup_16_vs_mpremote{suffix}", round(BOARDS * peer_s / fleet_s, 1), "x"),
     ]
 
 
-def main() -> None:
+def main() -> int:
     with tempfile.TemporaryDirectory(prefix="patrolink-bench-") as name:
         folder = Path(name)
         content, image, changed = images(folder)
@@ -145,7 +168,13 @@ def main() -> None:
         for baud in (None, BAUD):
             rows += speed_rows(folder, image, peer_file, baud)
     bench_rows.write("flash", rows)
+    values = {row["name"]: row["value"] for row in rows}
+    missed = [f"{name}: {values[name]} is above {limit}" for name, limit in HIGHEST.items() if values[name] > limit]
+    missed += [f"{name}: {values[name]} is below {limit}" for name, limit in LOWEST.items() if values[name] < limit]
+    for line in missed:
+        print(line, file=sys.stderr)
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -4,7 +4,7 @@
     answer    START (u8), status (u8), number (u16), length (u16), CRC-32 of the five bytes and the data (u32), data
 
 All numbers are little-endian. The data of a frame is part of one stream of raw deflate (RFC 1951) with a window of
-4 KB, flushed at the end of each frame, and inflates to a request: its operation (u8) and arguments. Frames are
+16 KB, flushed at the end of each frame, and inflates to a request: its operation (u8) and arguments. Frames are
 numbered; one that comes twice is executed once and answered again. A damaged frame is answered with REPEAT and the
 number that is expected. The host ends a wait for missing bytes by zeros, which are skipped between frames. A frame
 without data starts a session: a new stream, whose frames are numbered from the next number on. The host chooses it at
@@ -83,6 +83,7 @@ class SerialReceiver:
         while operation not in (RESTART, QUIT):
             number, size, length = self._frame()
             if number >= 0 and not length:
+                self._stream = None  # so that the window of the next stream has its memory
                 self._stream = self._open_stream()
                 self._expected = (number + 1) & 0xFFFF
                 self._answer = self._answer_of(DONE, number, b"")

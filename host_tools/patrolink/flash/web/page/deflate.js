@@ -1,8 +1,8 @@
-// Compressor of raw deflate (RFC 1951) with a window of 4 KB. CompressionStream of browsers cannot flush, and has a window
+// Compressor of raw deflate (RFC 1951) with a window of 16 KB. CompressionStream of browsers cannot flush, and has a window
 // of 32 KB, which boards lack the memory for. A part becomes one block with dynamic Huffman codes, or is stored.
 import { concat } from "./bytes.js";
 
-const WINDOW_BYTES = 4096;
+const WINDOW_BYTES = 16_384;
 const MATCH_MIN = 3, MATCH_MAX = 258;
 const CHAIN_MAX = 256; // earlier places that are compared
 const HASH_BITS = 13;
