@@ -1,7 +1,5 @@
 """What verbs share that change a file of a site's state: the operator, and the wait for hubs that run."""
 
-import contextlib
-import getpass
 import json
 import os
 import time
@@ -10,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from patrolink.core.errors import DeadlineError
+from patrolink.core.posix import user_name
 
 if TYPE_CHECKING:
     from patrolink.hub.config import HubContext
@@ -21,11 +20,8 @@ _OPERATOR_CHARACTERS_MAX = 200
 
 def operator() -> str:
     """Return the name of who runs this, also behind sudo."""
-    name = os.environ.get("SUDO_USER", "")
-    if not name:
-        with contextlib.suppress(KeyError, OSError):
-            name = getpass.getuser()
-    return (name or str(os.getuid()))[:_OPERATOR_CHARACTERS_MAX]
+    name = os.environ.get("SUDO_USER") or user_name() or str(os.getuid())
+    return name[:_OPERATOR_CHARACTERS_MAX]
 
 
 def wait_until_applied(

@@ -7,7 +7,6 @@ shown.
 """
 
 import argparse
-import getpass
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from patrolink.cli import clip
 from patrolink.core import notes
 from patrolink.core.errors import UserError
 from patrolink.core.json_lines import print_record
+from patrolink.core.posix import user_name
 from patrolink.core.progress import Progress
 from patrolink.core.text import printable
 
@@ -67,10 +67,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (ImportError, KeyError, OSError):  # a container's user may have no name
-        raise UserError("the current user has no name; give the name of who exports with --by NAME") from None
+    name = user_name()
+    if name is None:
+        raise UserError("the current user has no name; give the name of who exports with --by NAME")
+    return name
 
 
 def summary(facts: dict[str, Any]) -> str:

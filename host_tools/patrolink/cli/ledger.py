@@ -103,9 +103,9 @@ def _describe(done: list[str], failed: dict[str, str]) -> str:
 
 
 def _write(path: Path, data: bytes) -> None:
-    from patrolink.hub.infra import persistence
+    from patrolink.core import durable_files
 
     try:
-        persistence.replace_without_reserve(path, data)
+        durable_files.replace(path, data)
     except OSError as e:
         raise UserError(f"{path}: {e.strerror}; name a file that can be written with --csv") from None

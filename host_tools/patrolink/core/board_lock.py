@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import getpass
 import os
 import re
 import tempfile
@@ -10,6 +9,7 @@ import time
 from pathlib import Path
 
 from patrolink.core.errors import DeadlineError
+from patrolink.core.posix import user_name
 
 
 def _open(path: Path) -> int:
@@ -45,13 +45,6 @@ def _open_lock(name: str) -> tuple[int, Path]:
         return _open(own / file_name), own / file_name
 
 
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # the user of a container may have no name
-        return f"user {os.getuid()}"
-
-
 class Lock:
     """Holds a board from the constructor until `close` or the end of the process.
 
@@ -78,7 +71,8 @@ class Lock:
                         f"board {name} is in use by {holder} ({path}); wait until it ends, or end it"
                     ) from None
                 time.sleep(0.1)
-        holder = f"process {os.getpid()} of {_user()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
+        user = user_name() or f"user {os.getuid()}"
+        holder = f"process {os.getpid()} of {user} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
         with contextlib.suppress(OSError):  # a file of another user that may only be read
             os.ftruncate(self._fd, 0)
             os.write(self._fd, holder.encode())

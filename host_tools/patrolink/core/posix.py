@@ -1,5 +1,6 @@
-"""What only POSIX systems have: pseudo-terminals, file locks, permission bits. Windows has none of them."""
+"""What differs on POSIX systems: pseudo-terminals, file locks, permission bits, users."""
 
+import getpass
 import importlib.util
 import os
 import stat
@@ -19,6 +20,14 @@ def require_posix(verb: str) -> None:
         raise UserError(
             f"`patrolink {verb}` needs a POSIX system (pseudo-terminals, file locks); run it on Linux, macOS or WSL"
         )
+
+
+def user_name() -> str | None:
+    """Return the name of who runs this; None if the user has no name, as in some containers."""
+    try:
+        return getpass.getuser()
+    except (ImportError, KeyError, OSError):
+        return None
 
 
 def readable_by_others(mode: int) -> bool:

@@ -1,6 +1,5 @@
 """The site's evidence key: a P-256 private key in a PEM file. It decrypts what devices recorded."""
 
-import os
 import threading
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from patrolink_protocol import clip
 
+from patrolink.core import durable_files
 from patrolink.core.errors import UserError
 from patrolink.core.posix import warn_readable_by_others
 
@@ -110,11 +110,7 @@ def create(path: Path) -> EvidenceKey:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as f:
-            f.write(pem)
-            f.flush()
-            os.fsync(f.fileno())
+        durable_files.create(path, pem)
     except FileExistsError:
         raise UserError(f"{path}: the file exists, and recordings may need the key in it; give another file") from None
     except OSError as e:

@@ -18,12 +18,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from patrolink.core import durable_files
 from patrolink.core.decoder import rfc3339
 from patrolink.core.errors import UserError
 from patrolink.core.posix import require_posix
 from patrolink.core.signals import stop_deferred
 from patrolink.core.text import csv_cell, plural
-from patrolink.hub.infra import persistence
 
 STEPS = ("assign", "flash", "verify", "provision", "label", "selftest", "revoke")
 OK, FAILED = "ok", "failed"
@@ -211,7 +211,7 @@ class Ledger:
             if self.content.damage:
                 raise UserError(f"{path}: {'; '.join(self.content.damage)}. {_ASIDE.capitalize()}")
             if self.content.tail or self.content.complete_tail:
-                persistence.append(path, b"\n", durable=True)
+                durable_files.append(path, b"\n", durable=True)
             undo.pop_all()
         self._number, self._chain = self.content.number, self.content.chain
 
@@ -246,7 +246,7 @@ class Ledger:
             lines.append(line)
         with stop_deferred():  # an event on storage that is not counted would break the chain
             with self._storage():
-                persistence.append(self._path, b"".join(lines), durable=True)
+                durable_files.append(self._path, b"".join(lines), durable=True)
             self._number, self._chain = number, chain
             # The events are on storage already. A head that is behind is accepted, and the next append corrects it.
             with contextlib.suppress(OSError):
@@ -254,7 +254,7 @@ class Ledger:
 
     def _save_head(self, events: int, chain: str) -> None:
         document = json.dumps({"events": events, "chain": chain}).encode() + b"\n"
-        persistence.replace_without_reserve(_head_path(self._path), document)
+        durable_files.replace(_head_path(self._path), document)
 
     def _lock(self) -> None:
         import fcntl  # `require_posix` has checked that it exists

@@ -6,7 +6,6 @@ of its readers. Windows opens a port for one program only. The holder is known o
 
 import contextlib
 import errno
-import getpass
 import logging
 import os
 import stat
@@ -16,6 +15,7 @@ from pathlib import Path
 import serial
 
 from patrolink.core.errors import DeviceError
+from patrolink.core.posix import user_name
 from patrolink.core.text import printable
 
 _COMMAND_MAX_CHARS = 80
@@ -97,10 +97,7 @@ def permission_remedy(port: str) -> str:
     mode = stat.filemode(node.st_mode)
     if node.st_mode & 0o060 != 0o060 or node.st_gid == 0:
         return f'only {owner} may open it ({mode}); add a udev rule with GROUP="dialout", MODE="0660"'
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # the user of a container may have no name
-        user = "USER"
+    user = user_name() or "USER"
     if user in group.gr_mem:
         return f"you are in its group {group.gr_name} since your last login only; log out and in again"
     return f"its group {group.gr_name} may open it; run `sudo usermod -aG {group.gr_name} {user}`, then log in again"

@@ -9,6 +9,7 @@ import secrets
 
 import patrolink_messages
 import pytest
+from patrolink.core import durable_files
 from patrolink.core.capture import Record
 from patrolink.core.decoder import Decoder
 from patrolink.core.errors import UserError
@@ -310,5 +311,5 @@ def test_a_partly_written_row_is_removed(tmp_path, monkeypatch):
     path.write_bytes(b"first\n")
     monkeypatch.setattr(os, "write", write_some)
     with pytest.raises(OSError):
-        persistence.append(path, b"second\n", False)
+        durable_files.append(path, b"second\n", False)
     assert path.read_bytes() == b"first\n"

@@ -6,9 +6,10 @@ import json
 
 import patrolink_messages as m
 import pytest
+from patrolink.core import durable_files
 from patrolink.hub.app import Hub
 from patrolink.hub.config import HubContext
-from patrolink.hub.infra import bar_file, persistence, record_journal, shared_file
+from patrolink.hub.infra import bar_file, record_journal, shared_file
 from patrolink.hub.infra.bar_file import Entry
 from patrolink.hub.updates import block_server, campaign_file, image_store
 from patrolink.hub.updates.campaign import ONLINE_MS, RESEND_MS
@@ -242,16 +243,16 @@ def test_hub_killed_while_it_writes_its_journal_continues(site):
 def test_nothing_is_sent_before_it_is_on_storage(site, monkeypatch):
     site.run_campaign(["vest-1"])
     site.say_hello("vest-1")
-    real = persistence.append
+    real = durable_files.append
 
     def fail(path, *_, **__):
         if path == site.journal:
             raise OSError(errno.EIO, "Input/output error")
         return real(path, *_, **__)
 
-    monkeypatch.setattr(persistence, "append", fail)
+    monkeypatch.setattr(durable_files, "append", fail)
     assert site.commands() == [] and site.hub.metrics.counts["storage_failed"] >= 1
-    monkeypatch.setattr(persistence, "append", real)
+    monkeypatch.setattr(durable_files, "append", real)
     site.hub.clock.now_ms += RESEND_MS
     ((device, action, _),) = site.commands()
     assert (device, action) == ("vest-1", 1)
@@ -264,10 +265,10 @@ def test_status_that_storage_refused_is_written_later(site, monkeypatch):
     site.run_campaign(["vest-1"])
     site.say_hello("vest-1")
     site.commands()
-    real = persistence.append
-    monkeypatch.setattr(persistence, "append", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.EIO, "failed")))
+    real = durable_files.append
+    monkeypatch.setattr(durable_files, "append", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.EIO, "failed")))
     site.update("vest-1")
-    monkeypatch.setattr(persistence, "append", real)
+    monkeypatch.setattr(durable_files, "append", real)
     assert site.states() == {"confirmed": 1}
     site.hub.poll_updates()
     site.start()

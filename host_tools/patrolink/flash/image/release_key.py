@@ -1,6 +1,5 @@
 """Release keys (P-256) sign images. Private keys are PEM files with mode 0600, trust stores are PEM public keys."""
 
-import os
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -9,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 from patrolink_protocol import image_header
 from patrolink_protocol.image_header import ImageHeader
 
+from patrolink.core import durable_files
 from patrolink.core.errors import UserError
 from patrolink.core.posix import warn_readable_by_others
 
@@ -102,13 +102,9 @@ def create(path: Path, passphrase: bytes | None) -> ec.EllipticCurvePrivateKey:
     encryption = serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
     pem = private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        durable_files.create(path, pem)
     except FileExistsError:
         raise UserError(f"{path}: the file exists, and images may need the key in it; give another file") from None
-    with os.fdopen(handle, "wb") as f:
-        f.write(pem)
-        f.flush()
-        os.fsync(f.fileno())
     return private
 
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from patrolink.core import durable_files
 from patrolink.core.signals import stop_deferred
-from patrolink.hub.infra import persistence
 
 _PREFIX = "."
 
@@ -99,7 +99,7 @@ class FileTransaction:
                 _keep_old(staged)
                 staged.new.replace(staged.path)
             for folder in {staged.path.parent for staged in self._staged} | {path.parent for path in self._folders}:
-                persistence.sync(folder)
+                durable_files.sync(folder)
             complete()
             undo.pop_all()
             for staged in self._staged:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from patrolink_protocol.key_derivation import derive_key
 
+from patrolink.core import durable_files
 from patrolink.core.errors import UserError
 from patrolink.core.keys import DeviceKey
 from patrolink.core.posix import readable_by_others
@@ -64,16 +65,8 @@ def create(path: Path) -> None:
         UserError: The file exists or cannot be written.
     """
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        durable_files.create(path, f"{secrets.token_hex(_BYTES)}\n".encode())
     except FileExistsError:
         raise UserError(f"{path}: the file exists, and devices may have keys from it; name another file") from None
     except OSError as e:
-        raise UserError(f"{path}: {e.strerror}; name a file that can be written in [provision]") from None
-    try:
-        with os.fdopen(handle, "w") as f:
-            f.write(secrets.token_hex(_BYTES) + "\n")
-            f.flush()
-            os.fsync(f.fileno())
-    except OSError as e:
-        path.unlink()
-        raise UserError(f"{path}: {e.strerror}; free some space") from None
+        raise UserError(f"{path}: {e.strerror}; name another file in [provision], or free some space") from None

@@ -6,10 +6,10 @@ import threading
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from patrolink.core import durable_files
 from patrolink.core.clock import Clock
 from patrolink.core.decoder import rfc3339
 from patrolink.core.errors import UserError
-from patrolink.hub.infra import persistence
 
 _FIRST_HASH = "0" * 64  # the hash in the first line
 
@@ -42,7 +42,7 @@ class AccessLog:
         with self._lock:
             line = json.dumps({**entry, "before": self._last_hash}).encode() + b"\n"
             try:
-                persistence.append(self._path, line, durable=True)
+                durable_files.append(self._path, line, durable=True)
             except OSError as e:
                 raise UserError(
                     f"access refused: {self._path} cannot be written ({e.strerror}); free some disk space"

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from patrolink.core import durable_files
 from patrolink.hub.clips.clip_record import CLIPS_MAX, ClipKey, clip_folder
-from patrolink.hub.infra import persistence
 
 _PART = re.compile(r"([0-9]{6}\.plm|[0-9]{6}-[0-9]{6}\.pls)\.([0-9]{1,10})\.([0-9a-f]{64})\.part")
 _FILES_MAX = 4096  # of a clip
@@ -171,10 +171,10 @@ class UploadStore:
 
 
 def _complete(part: Path, path: Path) -> None:
-    persistence.sync(part)
+    durable_files.sync(part)
     part.rename(path)
     for folder in (path.parent, path.parent.parent, path.parent.parent.parent):
-        persistence.sync(folder)
+        durable_files.sync(folder)
 
 
 def _delete_folder(folder: Path) -> int:

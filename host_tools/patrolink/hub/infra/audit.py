@@ -10,10 +10,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from patrolink.core import durable_files
 from patrolink.core.clock import Clock
 from patrolink.core.decoder import rfc3339
 from patrolink.core.errors import UserError
-from patrolink.hub.infra import persistence
 from patrolink.hub.infra.metrics import Metrics
 
 _MAX_LINES_PER_HOUR = 1000  # of one device
@@ -90,7 +90,7 @@ class AuditLog:
         if self._deferred or self._lost:
             lines.insert(0, self._line("", "deferred", {"rows": len(self._deferred), "lost": self._lost}))
         try:
-            persistence.append(self._path, b"".join(lines), durable)
+            durable_files.append(self._path, b"".join(lines), durable)
         except OSError:
             self._metrics.counts["storage_failed"] += 1
             raise

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from patrolink.core import durable_files
 from patrolink.core.errors import UserError
 
 RESERVE_FILE = "reserve.bin"
@@ -81,62 +82,7 @@ def replace_file(path: Path, data: bytes) -> None:
     Raises:
         OSError: Storage failed. The previous file is intact.
     """
-    with_reserve(path.parent, lambda: replace_without_reserve(path, data))
-
-
-def replace_without_reserve(path: Path, data: bytes) -> None:
-    """Replace a file atomically and durably.
-
-    Raises:
-        OSError: Storage failed. The previous file is intact.
-    """
-    temporary = path.with_name(path.name + ".new")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        with os.fdopen(handle, "wb") as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
-    except OSError:
-        temporary.unlink(missing_ok=True)  # it takes space
-        raise
-    temporary.replace(path)
-    sync(path.parent)
-
-
-def append(path: Path, data: bytes, durable: bool) -> None:
-    """Append lines to a file that is created if necessary, all or nothing.
-
-    Args:
-        path: The file.
-        data: Complete lines.
-        durable: Return when they are on storage.
-
-    Raises:
-        OSError: Storage failed.
-    """
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    try:
-        size = os.fstat(handle).st_size
-        try:
-            while data:
-                data = data[os.write(handle, data) :]
-            if durable:
-                os.fsync(handle)
-        except OSError:
-            os.ftruncate(handle, size)
-            raise
-    finally:
-        os.close(handle)
-
-
-def sync(path: Path) -> None:
-    """Force a file's bytes, or the entries of a folder, to storage."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with_reserve(path.parent, lambda: durable_files.replace(path, data))
 
 
 def load_json(path: Path) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from patrolink.core import durable_files
 from patrolink.core.errors import UserError
 from patrolink.hub.infra import persistence
 
@@ -63,7 +64,7 @@ class RecordJournal:
             self._rewrite()
         elif self._unsaved:
             data = b"".join(_line(key, self.records.get(key)) for key in self._unsaved)
-            persistence.with_reserve(self._path.parent, lambda: persistence.append(self._path, data, durable=True))
+            persistence.with_reserve(self._path.parent, lambda: durable_files.append(self._path, data, durable=True))
             self._lines += len(self._unsaved)
         self._unsaved.clear()
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from patrolink_protocol import image_header
 
+from patrolink.core import durable_files
 from patrolink.core.errors import UserError
-from patrolink.hub.infra import persistence, shared_file
+from patrolink.hub.infra import shared_file
 from patrolink.hub.updates.campaign_file import CampaignImage
 
 _SUFFIX = ".plimg"
@@ -60,7 +61,7 @@ class ImageStore:
             self._folder.mkdir(mode=0o700, parents=True)
             shared_file.give_to_owner(self._folder)
         path = self._path(image_id(data))
-        persistence.replace_without_reserve(path, data)
+        durable_files.replace(path, data)
         shared_file.give_to_owner(path)
 
     def remove_others(self, needed: Container[str]) -> None:
