@@ -4,9 +4,9 @@ Give the signed images of the new version: deltas for the agents that devices ru
 (`patrolink image diff --full`), for one or several boards. A device gets the smallest one that it can install. The
 signatures must be of `release_keys` in the site file. Without --all, --group or --device nothing is planned.
 
-With --percent only a part of the devices is updated, the same ones each time; with --waves the others follow when the
-devices before have ended. A campaign that was not started can be planned again. The exit code is 2 when an image, a
-device or a limit is wrong.
+With --percent only a part of the devices is updated, the same ones each time. They are updated in waves: by default
+first 5 %, then 25 %, and the others when those have ended; with --waves 100 all at once. A campaign that was not
+started can be planned again. The exit code is 2 when an image, a device or a limit is wrong.
 """
 
 import argparse
@@ -49,7 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--group", action="append", default=[], metavar="GROUP", help="devices of a talk group")
     parser.add_argument("--device", action="append", default=[], metavar="DEVICE", help="one device")
     parser.add_argument("--percent", type=float, default=100, metavar="PCT", help="only this part of the devices")
-    parser.add_argument("--waves", default="", metavar="PCT,...", help="ends of waves, such as 5,25; the last is 100")
+    parser.add_argument(
+        "--waves",
+        default="5,25",
+        metavar="PCT,...",
+        help="ends of waves; the last is 100, and need not be given (default %(default)s)",
+    )
     parser.add_argument("--parallel", type=int, default=20, metavar="N", help="devices at a time (default %(default)s)")
     parser.add_argument(
         "--errors",

@@ -244,6 +244,17 @@ def test_small_campaign_stops_although_it_has_fewer_devices_than_the_minimum():
     assert rig.campaign.state == "stopped"
 
 
+def test_campaign_stops_when_no_device_of_the_first_wave_was_confirmed():
+    rig = Rig(plan(TEN, waves=[1]))
+    rig.step()
+    rig.update("vest-0", "failed")
+    assert rig.campaign.stop == (1, "1 device of the open waves ended, none was confirmed")
+    assert rig.state("vest-1") == "planned"
+    decide(rig, "running", 2)
+    rig.step()
+    assert rig.state("vest-1") == "offered", "a person has decided to go on"
+
+
 # --- pause and start -------------------------------------------------------------------------------------------------
 
 
@@ -283,6 +294,38 @@ def test_device_that_has_restarted_before_the_cancellation_came_is_confirmed():
         rig.report(device, "installed")
         rig.report(device, end, content=NEW if end == "confirmed" else OLD)
     assert (rig.state("a"), rig.state("b")) == ("confirmed", "failed")
+
+
+def test_start_during_a_trial_waits_for_its_end():
+    rig = Rig(plan(["a", "b", "c"], error_pct=100))
+    rig.step()
+    rig.offers()
+    decide(rig, "paused", 1)
+    rig.report("a", "installed")
+    rig.report("c", "cancelled")
+    assert (rig.state("a"), rig.state("b")) == ("installed", "cancelled")
+    for device in "ab":  # their hello comes from the new agent
+        rig.facts[device] = facts(content=NEW)
+    rig.sent.clear()
+    decide(rig, "running", 2)
+    rig.step()
+    assert rig.offers() == ["c"] and (rig.state("a"), rig.state("b")) == ("installed", "installed")
+    assert rig.campaign.state == "running"
+    rig.report("a", "confirmed", content=NEW)
+    rig.report("b", "rolled_back")
+    assert (rig.state("a"), rig.state("b")) == ("confirmed", "failed")
+
+
+def test_late_status_of_an_earlier_start_ends_no_device_that_is_planned_again():
+    rig = Rig(plan(["a"]))
+    rig.step()
+    decide(rig, "paused", 1)
+    decide(rig, "running", 2)
+    for state in ("failed", "refused", "cancelled", "fetching"):
+        rig.report("a", state)
+        assert rig.state("a") == "planned", state
+    rig.step()
+    assert rig.campaign.targets["a"].command == 2 and rig.state("a") == "offered"
 
 
 def test_start_after_a_stop_counts_errors_anew():

@@ -96,7 +96,7 @@ def test_plan_shows_the_image_of_each_device(ota, site, capsys):
     files = [str(site / name) for name in ("full.plimg", "delta.plimg")]
     assert main(["ota", "plan", "spring", *files, "--all", "--site", str(site / "site.toml")]) == 0
     out = capsys.readouterr()
-    assert out.out.splitlines()[0] == "spring: version 2.0 for 3 devices"
+    assert out.out.splitlines()[0] == "spring: version 2.0 for 3 devices, waves end at 1"
     assert "     1 planned: delta of 356 bytes" in out.out and "skipped: runs version 2.0 already" in out.out
     assert "nothing was sent; `patrolink ota start spring`" in out.err
 

@@ -137,7 +137,8 @@ class Campaign:
         if is_started:
             for device, target in self.targets.items():
                 if target.progress in (Progress.CANCELLED, Progress.SKIPPED):
-                    effects.append(self._change(device, Target(with_delta=target.with_delta)))
+                    planned = Target(command=target.command, image=target.image, with_delta=target.with_delta)
+                    effects.append(self._change(device, planned))
         if plan.requested == "paused":
             effects += self._cancel_all("the campaign was paused")
         return effects
@@ -176,6 +177,9 @@ class Campaign:
         self._active(device)
         if status.state in _ENDS:
             effects.append(self._ended(device, target, status))
+        elif target.progress in (Progress.PLANNED, Progress.CANCELLED) and status.state == "installed":
+            # The request to cancel came too late.
+            effects.append(self._in_trial(device, target))
         elif target.progress in ACTIVE:
             progress = Progress.INSTALLED if status.state == "installed" else Progress.FETCHING
             deferral = (status.reason or status.text or "busy") if status.state == "deferred" else ""
@@ -202,7 +206,7 @@ class Campaign:
             return self._change(device, Target(with_delta=False, used_ms=target.used_ms))
         if status.state == "refused" and status.reason == "busy" and target.progress in ACTIVE:
             return self._change(device, Target(deferral=IN_TRIAL, with_delta=target.with_delta, used_ms=target.used_ms))
-        if target.progress in _UNALTERED and status.state != "rolled_back":
+        if target.progress in (*_UNALTERED, Progress.PLANNED) and status.state != "rolled_back":
             return self._change(device, target, is_noted=False)
         return self._end(device, target, Progress.FAILED, words)
 
@@ -289,7 +293,7 @@ class Campaign:
                 return
             choice = choose(devices.facts[device], self.plan.images, target.with_delta)
             if choice.image is None:
-                yield self._end(device, target, Progress.SKIPPED, choice.reason)
+                yield self._not_offered(device, target, choice.reason, devices.facts[device])
                 continue
             command = self._allocate_command()
             if command is None:
@@ -300,36 +304,58 @@ class Campaign:
             yield self._change(device, changed)
             yield Offer(device, command, choice.image, True)
 
+    def _not_offered(self, device: str, target: Target, reason: str, facts: DeviceFacts) -> Effect:
+        """A device gets no image: it is skipped, unless it runs the one that an earlier start has sent it."""
+        sent = self._images.get(target.image)
+        if sent is not None and sent.content == facts.content:
+            return self._in_trial(device, target)
+        return self._end(device, target, Progress.SKIPPED, reason)
+
+    def _in_trial(self, device: str, target: Target) -> Effect:
+        """Wait for the end of a trial that the command of an earlier start has begun."""
+        changed = target._replace(progress=Progress.INSTALLED, reason="", deferral="", cancelling=False)
+        return self._change(device, changed)
+
     # --- waves and errors ---------------------------------------------------------------------------------------------
 
     def _open_end(self) -> int:
         """Return how many devices of the plan may be updated now: those of all waves that are open.
 
         A wave opens when each device of the waves before has ended or waits for something before its installation, and
-        at least one was confirmed, unless none was to be updated.
+        at least one was confirmed, unless none was to be updated since the start.
         """
         devices = self.plan.devices
         for end in self.plan.limits.waves:
             before = [self.targets[device] for device in devices[:end]]
             is_settled = all(target.progress not in OPEN or target.deferral for target in before)
             is_proved = any(target.progress == Progress.CONFIRMED for target in before)
-            is_void = all(target.progress in (Progress.SKIPPED, Progress.CANCELLED) for target in before)
+            is_void = all(self._is_left_out(target) for target in before)
             if not is_settled or not (is_proved or is_void):
                 return end
         return len(devices)
 
+    def _is_left_out(self, target: Target) -> bool:
+        """Return whether a device was not to be updated since the start."""
+        has_failed_before = target.progress == Progress.FAILED and target.run != self.plan.run
+        return target.progress in (Progress.SKIPPED, Progress.CANCELLED) or has_failed_before
+
     def _check_errors(self) -> list[Effect]:
-        """Stop if too many of the devices that have ended since the start have failed."""
+        """Stop if too many of the devices that have ended since the start have failed, or all of the open waves."""
         if not self.is_running:
             return []
         run, limits = self.plan.run, self.plan.limits
         ended = [target for target in self.targets.values() if target.is_counted and target.run == run]
         failed = sum(target.progress == Progress.FAILED for target in ended)
         minimum = min(limits.minimum, len(self.plan.devices))
-        if len(ended) < minimum or failed * 100 <= limits.error_pct * len(ended):
-            return []
-        of = plural(len(ended), "device")
-        return self.halt(f"{failed} of {of} failed, more than {limits.error_pct} %")
+        if len(ended) >= minimum and failed * 100 > limits.error_pct * len(ended):
+            of = plural(len(ended), "device")
+            return self.halt(f"{failed} of {of} failed, more than {limits.error_pct} %")
+        end = self._open_end()
+        if end < len(self.plan.devices) and not any(
+            self.targets[name].progress in OPEN for name in self.plan.devices[:end]
+        ):
+            return self.halt(f"{plural(end, 'device')} of the open waves ended, none was confirmed")
+        return []
 
     def _end(self, device: str, target: Target, progress: Progress, reason: str, cancelling: bool = False) -> Effect:
         self._sent.pop(device, None)
