@@ -4,7 +4,7 @@ A board with slots starts the agent image of a slot; the frozen agent is the las
 (agent/update): it starts when no `patrolink flash --recover` has come in _RECOVERY_MS. If the selection fails, the
 board waits for that. Ctrl-C on the console, or an unusable configuration, ends the agent and leaves the REPL, through
 which the board can be flashed. After a bug the board is reset with a delay; after three bugs in a row it starts in safe
-mode, and a bug in safe mode leaves the REPL.
+mode, and a bug in safe mode leaves the REPL. A start that ends in the REPL without a bug costs an image no attempt.
 """
 
 import gc
@@ -98,9 +98,7 @@ def wait_for_recovery(window_ms):
 
     Only frozen modules are used: what lies on the file system may be the reason why the start fails.
     """
-    path = list(sys.path)
-    sys.path[:] = [".frozen"]
-    _unload(_IMAGE_PACKAGES + _RECOVERY_MODULES)
+    path = _use_frozen_modules()
     print("recovery: waiting for `patrolink flash --recover`")
     try:
         from app import serial_update
@@ -109,6 +107,29 @@ def wait_for_recovery(window_ms):
     finally:
         sys.path[:] = path
         _unload(_RECOVERY_MODULES)
+
+
+def withdraw_attempt(slot):
+    """Note that this start has ended without a fault of the image in the slot. Only frozen modules are used."""
+    path = _use_frozen_modules()
+    try:
+        from agent.update import boot_sequence
+        from agent.update.boot_journal import BootJournal
+        from hal.baremetal import update_area
+
+        boot_sequence.withdraw_attempt(BootJournal(update_area.open_flash()), slot)
+    except OSError as e:
+        print("the attempt cannot be withdrawn: %s" % e)
+    finally:
+        sys.path[:] = path
+
+
+def _use_frozen_modules():
+    """Let imports find modules of the platform only, and return sys.path as it was."""
+    path = list(sys.path)
+    sys.path[:] = [".frozen"]
+    _unload(_IMAGE_PACKAGES + _RECOVERY_MODULES)
+    return path
 
 
 def _count_crashes():
@@ -177,7 +198,10 @@ def main():
     if code == 0:
         machine.deepsleep()
     # A configuration that only the image on trial refuses is a fault of the image.
-    if code and not choice.safe and (code < 0 or choice.on_trial):
+    if code is None or (code > 0 and not choice.on_trial):
+        if choice.slot is not None:
+            withdraw_attempt(choice.slot)
+    elif not choice.safe:
         time.sleep(_RESET_DELAY_S)
         machine.reset()
 

@@ -20,7 +20,7 @@ from agent.update.installer import Installer, Target
 from agent.update.provisioned_files import ProvisionedFiles
 from agent.update.release_keys import ReleaseKeys
 from agent.update.serial_receiver import START, SerialReceiver
-from agent.update.slot_target import SlotTarget, withdraw_attempt
+from agent.update.slot_target import SlotTarget
 from agent.update.slots import UpdateArea
 from app.console import load_settings, load_watchdog
 from compat.inflate_stream import InflateStream
@@ -110,10 +110,6 @@ def run(begin=b""):
     flash = update_area.open_flash()
     area = UpdateArea(flash, flash.slot_bytes)
     journal = BootJournal(flash)
-    try:
-        withdraw_attempt(journal)
-    except OSError as e:
-        print("the attempt cannot be withdrawn: %s" % e)
     keys = ReleaseKeys(platform_build.RELEASE_KEYS)
     this = Target(platform_build.BOARD, platform_build.ARCHITECTURE, platform_build.PLATFORM)
     target = SlotTarget(area, journal, Installer(area, journal, keys.verify, this))

@@ -8,7 +8,7 @@ from agent.update.boot_records import INSTALLED
 from agent.update.installer import BLOCK_BYTES, Installer
 from agent.update.release_keys import ReleaseKeys
 from agent.update.serial_receiver import FailedError, RefusedError
-from agent.update.slot_target import SlotTarget, withdraw_attempt
+from agent.update.slot_target import SlotTarget
 from compat.steps import run_to_completion
 from patrolink_protocol import image_header as ih
 
@@ -127,20 +127,6 @@ def test_requests_without_an_accepted_image_are_refused():
     except FailedError as e:
         assert str(e) == "the content in slot a does not have the SHA-256 of its header"
     assert device.journal.state.slots[0].install == 0
-
-
-def test_start_that_the_console_ended_costs_no_attempt():
-    device = uh.UpdateDevice()
-    image = uh.Image("1.0", 1, FIRST)
-    device.oracle.images.append(image)
-    send(target_of(device), image)
-    for _ in range(9):
-        assert device.start() is image and device.journal.state.slots[0].attempts == 1
-        withdraw_attempt(device.journal)
-    assert device.journal.state.slots[0].attempts == 0
-    before = len(device.flash.operations)
-    withdraw_attempt(device.journal)
-    assert len(device.flash.operations) == before and not device.journal.state.slots[0].failed
 
 
 def reason(keys, **changes):

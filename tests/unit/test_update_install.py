@@ -4,7 +4,7 @@ import update_harness as uh
 from agent.update import boot_records as br
 from agent.update import selection
 from agent.update.boot_journal import SECTOR_BYTES, BootJournal
-from agent.update.boot_sequence import BootSequence
+from agent.update.boot_sequence import BootSequence, withdraw_attempt
 from agent.update.installer import BLOCK_BYTES, ContentStream, ImageRefusedError
 from compat.steps import run_to_completion
 from memory_storage import PowerCut
@@ -253,3 +253,18 @@ def test_confirmation_survives_a_full_journal():
         assert device.journal.generation >= 2 and device.journal.state.floor == 7
         assert device.journal.state.slots[1].confirmed and device.journal.state.last_install == 2
         assert br.SLOT_NAMES[device.running] == "b"
+
+
+def test_start_that_the_console_ended_costs_no_attempt():
+    device = uh.UpdateDevice()
+    device.start()
+    image = uh.Image("1.0", 1, FIRST)
+    device.oracle.images.append(image)
+    device.install(image)
+    for _ in range(9):
+        assert device.start() is image and device.journal.state.slots[0].attempts == 1
+        withdraw_attempt(device.journal, device.running)
+    assert device.journal.state.slots[0].attempts == 0
+    before = len(device.flash.operations)
+    withdraw_attempt(device.journal, device.running)
+    assert len(device.flash.operations) == before and not device.journal.state.slots[0].failed

@@ -1,6 +1,7 @@
 """Start of a device: select a slot, and write what must be known before the slot is started."""
 
 from agent.update import selection
+from agent.update.trial import Trial
 
 
 class BootSequence:
@@ -40,3 +41,9 @@ class BootSequence:
         if slot in self._unusable:
             return False
         return self._area.holds(slot, self._journal.state.slots[slot].rollback, self._platform)
+
+
+def withdraw_attempt(journal, slot):
+    """Note that the start of a slot has ended without a fault of its image: it costs no attempt. Raises OSError."""
+    for record in Trial(journal.state, slot, False, 0).stopping().records:
+        journal.append(record)

@@ -7,16 +7,7 @@ which is not written. So blocks that have not changed are copied on the board.
 from agent.update.installer import ImageRefusedError
 from agent.update.selection import candidates
 from agent.update.serial_receiver import FailedError, RefusedError
-from agent.update.trial import Trial
 from compat.steps import run_to_completion
-
-
-def withdraw_attempt(journal):
-    """Note that the console has ended the newest image: this start costs no attempt."""
-    numbers = candidates(journal.state)
-    if numbers:
-        for record in Trial(journal.state, numbers[0], False, 0).stopping().records:
-            journal.append(record)
 
 
 class SlotTarget:

@@ -19,6 +19,7 @@ from patrolink.flash.image import build, image_file, romfs
 from patrolink.flash.methods import serial_console
 from patrolink.flash.methods.serial_console import SerialMethod
 from patrolink.flash.records import RefusedError
+from patrolink.flash.serial_link import SerialLink
 
 from tests.support.flash_images import write_signed_image
 from tests.support.polling import wait_until
@@ -106,6 +107,12 @@ def test_board_starts_what_was_flashed_and_the_broker_confirms_it(power_on, agen
         assert flash(second, board, "--dry-run") == 0
         wait_until(lambda before=starts: len(lines(board)) >= before + 2, lambda: board.log.read_text())
     assert slots(board).journal.state.slots[0].attempts == 1
+    link = SerialLink(board.path, serial_console.BAUD, threading.Event())
+    link.write(b"\x03")
+    link.read_until(b"stopped by the console\r\n", 15)
+    link.read_until(b">>> ", 15)
+    link.close()
+    assert slots(board).journal.state.slots[0].attempts == 0, "nor does Ctrl-C"
     capsys.readouterr()
     assert flash(first, board, "--json") == 0
     assert json.loads(capsys.readouterr().out.splitlines()[0])["flash_state"] == "unchanged"
