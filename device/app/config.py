@@ -20,6 +20,8 @@ DEFAULTS = {
     "geofences": [],
 }
 _TEXT_MAX_BYTES = 240  # of text.text
+_DEVICE_MAX_BYTES = 32
+_DEVICE_MARKS = "_-"
 _PUBLIC_KEY_BYTES = 33  # compressed
 CLIPS_DEFAULTS = {
     "evidence_key": "",
@@ -66,6 +68,7 @@ def load_config(path):
             raise ConfigError("%s: %r is missing; add it" % (path, key))
     config = dict(DEFAULTS)
     config.update(settings)
+    _check_device(path, config["device"])
     try:
         config["key"] = frame.check_key(_unhex(config["key"], frame.KEY_BYTES))
     except (ValueError, TypeError):
@@ -86,6 +89,15 @@ def load_config(path):
     ):
         raise ConfigError("%s: status_texts: must be a list of texts of up to %d bytes" % (path, _TEXT_MAX_BYTES))
     return config
+
+
+def _check_device(path, device):
+    valid = isinstance(device, str) and 0 < len(device.encode()) <= _DEVICE_MAX_BYTES
+    if not valid or not all([c in _DEVICE_MARKS or ord(c) < 128 and (c.isalpha() or c.isdigit()) for c in device]):
+        raise ConfigError(
+            "%s: device: must be a text of 1 to %d characters of A-Z a-z 0-9 _ -; give the id that the hub knows"
+            % (path, _DEVICE_MAX_BYTES)
+        )
 
 
 def _check_voice(path, config):

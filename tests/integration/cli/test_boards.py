@@ -5,6 +5,7 @@ import re
 
 import pytest
 from app.config import load_config
+from app.errors import ConfigError
 from patrolink.core import boards, resources
 from patrolink.core.errors import UserError
 
@@ -92,6 +93,17 @@ def test_wiring_is_a_valid_device_configuration(tmp_path):
         (tmp_path / "config.json").write_text(json.dumps(config))
         loaded = load_config(str(tmp_path / "config.json"))
         assert {name: loaded[name] for name in board.config()} == {name: config[name] for name in board.config()}
+
+
+@pytest.mark.parametrize("device", ["", "a" * 33, "vest/1", "vest+", "w\u00e9st-1", 7, None])
+def test_device_id_that_the_protocol_does_not_have_is_refused(tmp_path, device):
+    config = {"key": "00" * 32, "broker": {"host": "hub", "port": 1883}, "gps_uart": "x", "state_dir": "/state"}
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**config, "device": "a" * 32}))
+    assert load_config(str(path))["device"] == "a" * 32
+    path.write_text(json.dumps({**config, "device": device}))
+    with pytest.raises(ConfigError, match="device: must be a text of 1 to 32 characters .* give the id that the hub"):
+        load_config(str(path))
 
 
 @pytest.mark.parametrize(
