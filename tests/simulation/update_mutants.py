@@ -3,8 +3,9 @@
 python tests/simulation/update_mutants.py [PART OF A NAME]      default: all mutants of update_mutants.toml
 
 Each mutant runs in a separate process, with a cut at every EVERY-th operation of update_cuts.py, or of file_cuts.py.
-Prints a table of mutant, file, and what it breaks, and writes it to build/bench/update_mutants.json. Exit code 1 if a
-mutant survives.
+Those of campaigns and batches, which no cut of the device's code reaches, run the tests that they name instead. Prints
+a table of mutant, file, and what it breaks, and writes it to build/bench/update_mutants.json. Exit code 1 if a mutant
+survives.
 """
 
 import importlib
@@ -22,6 +23,7 @@ EVERY = 4
 
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "bench")]
 import bench_rows  # noqa: E402
+import pytest  # noqa: E402
 
 from tests.support import mutants  # noqa: E402
 
@@ -29,12 +31,27 @@ from tests.support import mutants  # noqa: E402
 def run(mutant: dict[str, str]) -> str:
     """Return the first broken promise, or "" if the mutant survives. This process has the mutant."""
     mutants.activate(mutant)
+    if "tests" in mutant:
+        failures = _Failures()
+        pytest.main(["-q", "-x", "-p", "no:cacheprovider", str(ROOT / mutant["tests"])], [failures])
+        return failures.first
     simulation = importlib.import_module(f"tests.simulation.{mutant.get('simulation', 'update_cuts')}")
     try:
         cuts = simulation.run(EVERY, stop_early=True)
     except Exception as e:  # a fault may break an update itself
         return f"{type(e).__name__}: {e}"
     return cuts.examples[0] if cuts.examples else ""
+
+
+class _Failures:
+    """Plugin of pytest: the first test that fails."""
+
+    def __init__(self) -> None:
+        self.first = ""
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed and not self.first:
+            self.first = report.nodeid.rpartition("/")[2]
 
 
 def _start(number: int) -> str:

@@ -66,7 +66,7 @@ class Batch:
         image: The image.
         options: Settings.
         events: The events of the ledger.
-        append: Appends events to the ledger.
+        append: Appends events to the ledger, or does nothing in a dry run.
 
     Raises:
         UserError: The table or a file of the site is wrong, or the batch is not what the ledger says. Nothing has
@@ -127,8 +127,7 @@ class Batch:
         unit = device.identity.unique_id
         self._check_state(planned, device)
         if self._units.get(planned.name) != unit:
-            if not self._options.dry_run:
-                self._enter(self._event("assign", planned, device))
+            self._enter(self._event("assign", planned, device))
             self._units[planned.name] = unit
         return Assignment(planned.name, planned.table.row.serial, planned.files(self._plan.ca))
 
@@ -138,8 +137,6 @@ class Batch:
         Raises:
             UserError: The ledger cannot be written.
         """
-        if self._options.dry_run:
-            return
         planned = self._planned(device)
         if device.state is State.PROVISIONING and planned is not None:
             self._enter(self._flash_event(planned, device))

@@ -124,10 +124,20 @@ def test_provisioning_again_keeps_units(site, capsys):
 
 
 def test_dry_run_writes_nothing(site, capsys):
-    (board,) = boards(site, 1)
+    board, dead = boards(site, 2)
+    dead.path.with_suffix(".dead").touch()
     before = site.files()
-    assert site.flash(paths([board]), "--dry-run") == 0
+    assert site.flash(paths([board, dead]), "--dry-run") == 1
     assert "radio-1: planned" in capsys.readouterr().out and site.files() == before
+
+
+def test_device_whose_configuration_failed_is_not_done_and_gets_no_label(site, capsys):
+    first, second = boards(site, 2)
+    second.path.with_suffix(".full").touch()
+    assert site.flash(paths([first, second]), "--json") == 1
+    assert records(capsys.readouterr().out)[-1]["unprovisioned"] == ["radio-2", "radio-3", "radio-4"]
+    steps = ledger.progress(site.history().events, "monday")
+    assert "label" in ledger.done_steps(steps["radio-1"]) and "label" not in ledger.done_steps(steps["radio-2"])
 
 
 def test_another_image_does_not_continue_a_batch(site, capsys):

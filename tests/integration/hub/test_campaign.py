@@ -202,9 +202,10 @@ def test_only_so_many_devices_are_updated_at_the_same_time():
 
 
 def test_campaign_stops_over_its_threshold_and_cancels_what_has_not_restarted():
-    rig = Rig(plan(TEN, parallel=6, error_pct=25, minimum=4))
+    rig = Rig(plan(TEN, parallel=7, error_pct=25, minimum=4))
     rig.step()
     rig.report("vest-5", "installed")
+    rig.report("vest-6", "fetching")
     for device, end in zip(TEN, ("confirmed", "confirmed", "confirmed"), strict=False):
         rig.update(device, end)
     rig.update("vest-3", "failed")
@@ -214,7 +215,8 @@ def test_campaign_stops_over_its_threshold_and_cancels_what_has_not_restarted():
     assert Stopped() in effects and rig.campaign.state == "stopped"
     assert rig.campaign.stop.reason == "2 of 5 devices failed, more than 25 %"
     rig.step(10_000)
-    assert rig.offers() == [] and rig.state("vest-9") == "planned" and rig.state("vest-5") == "installed"
+    assert rig.sent == [Cancel("vest-6", 7, DELTA.id)] and rig.state("vest-6") == "cancelled"
+    assert rig.state("vest-9") == "planned" and rig.state("vest-5") == "installed"
     assert not rig.campaign.may_fetch("vest-5", DELTA.id)
 
 
