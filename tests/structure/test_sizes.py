@@ -9,9 +9,7 @@ MODULE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 60
 _VIPER = "viper code on MicroPython: a function call takes longer than one iteration of the loop"
 # path -> reason for the length
-LONG_MODULES = {
-    "tests/integration/hub/test_console.py": "all scenarios share one browser session",
-}
+LONG_MODULES: dict[str, str] = {}
 # path: function -> reason for the length
 LONG_FUNCTIONS = {
     "device/agent/gps/scan.py: frame": _VIPER,
