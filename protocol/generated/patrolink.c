@@ -664,8 +664,7 @@ static void forget(pl_receiver *r)
 int pl_receiver_init(pl_receiver *r, const uint8_t key[32], const uint8_t *id, size_t id_len, int direction, uint32_t epoch,
                      uint8_t *seen, pl_aes128 *aes)
 {
-    int result = pl_channel_init(&r->channel, key, id, id_len, direction, epoch, aes);
-    if (result != PL_OK || (direction == 0 && !seen))
+    if ((direction == 0 && !seen) || pl_channel_init(&r->channel, key, id, id_len, direction, epoch, aes) != PL_OK)
         return PL_ERR_RANGE;
     for (size_t i = 0; i < 32; i++) {
         r->key[i] = key[i];
