@@ -6,126 +6,101 @@
 
 #include "patrolink.c"
 
-#include <stdlib.h>
 #include <string.h>
 
-enum { VALUES = PL_COLUMNS - 1 };
+enum { VALUES = PL_COLUMNS - 1, PARTS = 2 + VALUES };
 
-/* Rows of all batches so far, a column in one piece. */
+/* The results: rows of each body, then the columns. Their memory is that of bytes objects. */
 typedef struct {
-    size_t count, capacity;
+    uint8_t *counts;
     int64_t *time_ms;
     int32_t *value[VALUES];
 } table;
 
-static void table_free(table *t)
+static uint32_t end_of(const char *ends, size_t i)
 {
-    free(t->time_ms);
-    for (size_t i = 0; i < VALUES; i++)
-        free(t->value[i]);
+    uint32_t end;
+    memcpy(&end, ends + i * sizeof end, sizeof end);
+    return end;
 }
 
-/* Make space for a batch of the largest size. Returns false if memory is short; the table remains valid. */
-static bool table_reserve(table *t)
+/* Rows that a body announces; 0 if its first code is malformed. */
+static size_t rows_announced(const uint8_t *body, size_t len)
 {
-    if (t->capacity - t->count >= PL_MAX_BATCH)
-        return true;
-    size_t capacity = 2 * t->capacity + 64 * PL_MAX_BATCH;
-    int64_t *time_ms = realloc(t->time_ms, capacity * sizeof *time_ms);
-    if (!time_ms)
-        return false;
-    t->time_ms = time_ms;
-    for (size_t i = 0; i < VALUES; i++) {
-        int32_t *value = realloc(t->value[i], capacity * sizeof *value);
-        if (!value)
-            return false;
-        t->value[i] = value;
-    }
-    t->capacity = capacity;
-    return true;
+    bit_reader b = {body, len * 8, 0, 0};
+    uint64_t n = get_eg(&b, 0) + 1;
+    return b.error || n > PL_MAX_BATCH ? 0 : (size_t)n;
 }
 
-static void table_append(table *t, const pl_row *rows, size_t count)
-{
-    for (size_t j = 0; j < count; j++)
-        t->time_ms[t->count + j] = rows[j].time_ms;
-    for (size_t i = 0; i < VALUES; i++)
-        for (size_t j = 0; j < count; j++)
-            t->value[i][t->count + j] = rows[j].value[i];
-    t->count += count;
-}
-
-/* Decode all bodies; counts[i] is the number of rows of body i, 0 if it is malformed. Returns false if memory is short. */
-static bool decode_all(const uint8_t *data, const uint32_t *ends, size_t bodies, uint8_t *counts, table *t)
+/* Decode all bodies into a table with space for the rows that they announce. */
+static void decode_all(const uint8_t *data, const char *ends, size_t bodies, const table *t)
 {
     pl_row rows[PL_MAX_BATCH];
-    uint32_t start = 0;
+    size_t start = 0, total = 0;
     for (size_t i = 0; i < bodies; i++) {
-        size_t count = 0;
+        size_t end = end_of(ends, i), count = 0;
         int resolution;
-        if (!table_reserve(t))
-            return false;
-        int result = pl_track_decode(data + start, ends[i] - start, rows, PL_MAX_BATCH, &count, &resolution);
-        counts[i] = result == PL_OK ? (uint8_t)count : 0;
-        table_append(t, rows, counts[i]);
-        start = ends[i];
+        if (pl_track_decode(data + start, end - start, rows, PL_MAX_BATCH, &count, &resolution) != PL_OK)
+            count = 0;
+        for (size_t j = 0; j < count; j++)
+            t->time_ms[total + j] = rows[j].time_ms;
+        for (size_t k = 0; k < VALUES; k++)
+            for (size_t j = 0; j < count; j++)
+                t->value[k][total + j] = rows[j].value[k];
+        t->counts[i] = (uint8_t)count;
+        total += count;
+        start = end;
     }
-    return true;
 }
 
-static PyObject *bytes_of(const void *data, size_t count, size_t size)
+/* Return the tuple of results with its memory, or NULL with an exception. */
+static PyObject *new_results(size_t bodies, size_t rows, table *t)
 {
-    return PyBytes_FromStringAndSize(count ? data : "", (Py_ssize_t)(count * size));
-}
-
-static PyObject *result_of(const table *t, const uint8_t *counts, size_t bodies)
-{
-    PyObject *out = PyTuple_New(2 + VALUES);
+    void *memory[PARTS];
+    PyObject *out = PyTuple_New(PARTS);
     if (!out)
         return NULL;
-    for (Py_ssize_t i = 0; i < 2 + VALUES; i++) {
-        PyObject *part = i == 0   ? bytes_of(counts, bodies, sizeof *counts)
-                         : i == 1 ? bytes_of(t->time_ms, t->count, sizeof *t->time_ms)
-                                  : bytes_of(t->value[i - 2], t->count, sizeof *t->value[0]);
+    for (Py_ssize_t i = 0; i < PARTS; i++) {
+        size_t size = i == 0 ? bodies : rows * (i == 1 ? sizeof *t->time_ms : sizeof *t->value[0]);
+        PyObject *part = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
         if (!part || PyTuple_SetItem(out, i, part) < 0) {
             Py_DECREF(out);
             return NULL;
         }
+        memory[i] = PyBytes_AsString(part);
     }
+    t->counts = memory[0];
+    t->time_ms = memory[1];
+    for (size_t k = 0; k < VALUES; k++)
+        t->value[k] = memory[2 + k];
     return out;
 }
 
 static PyObject *decode_batches(PyObject *module, PyObject *args)
 {
-    const char *data, *ends_bytes;
+    const char *bytes, *ends;
     Py_ssize_t size, ends_size;
     (void)module;
-    if (!PyArg_ParseTuple(args, "y#y#", &data, &size, &ends_bytes, &ends_size))
+    if (!PyArg_ParseTuple(args, "y#y#", &bytes, &size, &ends, &ends_size))
         return NULL;
-    size_t bodies = (size_t)ends_size / sizeof(uint32_t);
-    uint32_t *ends = malloc(bodies * sizeof *ends + 1);
-    uint8_t *counts = malloc(bodies + 1);
-    table t = {0};
-    PyObject *out = NULL;
-    if (!ends || !counts) {
-        PyErr_NoMemory();
-        goto done;
-    }
-    memcpy(ends, ends_bytes, bodies * sizeof *ends);
-    for (size_t i = 0; i < bodies; i++)
-        if (ends[i] > (size_t)size || (i && ends[i] < ends[i - 1])) {
+    const uint8_t *data = (const uint8_t *)bytes;
+    size_t bodies = (size_t)ends_size / sizeof(uint32_t), start = 0, rows = 0;
+    for (size_t i = 0; i < bodies; i++) {
+        size_t end = end_of(ends, i);
+        if (end < start || end > (size_t)size) {
             PyErr_SetString(PyExc_ValueError, "the ends of bodies must ascend within the data");
-            goto done;
+            return NULL;
         }
-    bool complete;
+        rows += rows_announced(data + start, end - start);
+        start = end;
+    }
+    table t;
+    PyObject *out = new_results(bodies, rows, &t);
+    if (!out)
+        return NULL;
     Py_BEGIN_ALLOW_THREADS
-    complete = decode_all((const uint8_t *)data, ends, bodies, counts, &t);
+    decode_all(data, ends, bodies, &t);
     Py_END_ALLOW_THREADS
-    out = complete ? result_of(&t, counts, bodies) : PyErr_NoMemory();
-done:
-    table_free(&t);
-    free(counts);
-    free(ends);
     return out;
 }
 
@@ -138,7 +113,8 @@ static PyMethodDef methods[] = {
      "    ends: offset after each body, as native uint32.\n\n"
      "Returns:\n"
      "    Bytes: the number of rows of each body (uint8), 0 if it is malformed; then the columns in the order of the\n"
-     "    schema: time in unix ms (int64), the others in row units (int32).\n"},
+     "    schema: time in unix ms (int64), the others in row units (int32). The columns end with undefined values, one\n"
+     "    for each row that a malformed body announces.\n"},
     {NULL, NULL, 0, NULL},
 };
 

@@ -38,12 +38,23 @@ static uint64_t get(bit_reader *b, unsigned n)
     return v;
 }
 
+static unsigned leading_zeros(uint64_t v)
+{
+#if defined(__GNUC__) && UINTPTR_MAX > UINT32_MAX /* elsewhere it would call a library */
+    return v ? (unsigned)__builtin_clzll(v) : 64;
+#else
+    unsigned n = 0;
+    for (; n < 64 && !(v >> 63); v <<= 1)
+        n++;
+    return n;
+#endif
+}
+
 /* Read the zeros before the next one, and the one; or `most` zeros. Returns the number of zeros. */
 static unsigned get_zeros(bit_reader *b, unsigned most)
 {
-    unsigned n = 0;
-    for (uint64_t v = peek(b); n < most && !(v >> 63); v <<= 1)
-        n++;
+    unsigned n = leading_zeros(peek(b));
+    n = n < most ? n : most;
     get(b, n < most ? n + 1 : n);
     return n;
 }
@@ -56,7 +67,21 @@ static uint64_t get_eg(bit_reader *b, unsigned k)
     return b->error ? 0 : ((uint64_t)1 << n) + get(b, n) - ((uint64_t)1 << k);
 }
 
-static int64_t unzigzag(uint64_t c) { return c & 1 ? -(int64_t)((c + 1) >> 1) : (int64_t)(c >> 1); }
+static uint64_t get_rice(bit_reader *b, unsigned k)
+{
+    uint64_t v = peek(b);
+    unsigned n = leading_zeros(v);
+    if (n < ESCAPE && n + 1 + k <= b->left && !b->error) { /* the usual code; its one becomes bit k of v */
+        v = v << n >> (63 - k);
+        b->left -= n + 1 + k;
+        b->at += n + 1 + k;
+        return v + ((uint64_t)n << k) - ((uint64_t)1 << k);
+    }
+    n = get_zeros(b, ESCAPE);
+    return n < ESCAPE ? get(b, k) : ((uint64_t)n << k) + get_eg(b, k + 3);
+}
+
+static int64_t unzigzag(uint64_t c) { return (int64_t)(c >> 1 ^ (0 - (c & 1))); }
 
 static uint64_t zigzag(int64_t v) { return v >= 0 ? (uint64_t)v << 1 : ~((uint64_t)v << 1); }
 
@@ -132,8 +157,7 @@ static void get_column(bit_reader *b, sink *s, pl_row *rows, size_t n, int64_t f
         if (kind == FIXED) {
             code = get(b, k);
         } else if (kind == RICE && k < RUNS) {
-            unsigned q = get_zeros(b, ESCAPE);
-            code = q < ESCAPE ? (uint64_t)q << k | get(b, k) : ((uint64_t)q << k) + get_eg(b, k + 3);
+            code = get_rice(b, k);
         } else if (kind == RICE) {
             if (!in_run) {
                 run = get_eg(b, k - RUNS + 2);

@@ -34,13 +34,13 @@ def extension(tmp_path_factory):
 def check(request):
     """Return a function that checks that a batch decoder and the plain decoder agree on bodies."""
     if request.param == "numpy":
-        decode_parts = batch_columns.decode_parts
+        decoder = batch_columns.NumpyDecoder()
     else:
-        decode_parts = ExtensionDecoder(request.getfixturevalue("extension")).decode_parts
+        decoder = ExtensionDecoder(request.getfixturevalue("extension"))
 
     def check(bodies):
         columns, counts, refused = decode_one_by_one(bodies)
-        batches = batch_decoder.decode(bodies, decode_parts)
+        batches = batch_decoder.decode(bodies, decoder)
         assert batches.rejected == refused
         assert batches.counts.tolist() == counts
         for name in batch_decoder.NAMES:
@@ -193,7 +193,7 @@ def test_decoders_agree_on_every_coding(check):
 
 def test_codings_of_devices_are_decoded_side_by_side():
     bodies = [vectors.batch(vectors.walk(60, i, step_ms=1000)) for i in range(400)]
-    (part,) = batch_columns.decode_parts(bodies)
+    (part,) = batch_columns.NumpyDecoder().decode_parts(bodies)
     assert part.indices.tolist() == list(range(400))
 
 

@@ -5,8 +5,9 @@ malformed batch for example, goes to the plain decoder, which decodes it or give
 with either, and equal those of `patrolink_protocol.track_decoder`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from patrolink_protocol import track_decoder
@@ -16,8 +17,18 @@ from patrolink.core import batch_columns, batch_extension
 from patrolink.core.batch_columns import NAMES, Columns, Part
 from patrolink.core.bit_reader import Ints
 
-BLOCK_BATCHES = 4096  # many enough that numpy's calls cost little; their rows take some 30 MB
-PartsDecoder = Callable[[Sequence[bytes | memoryview]], list[Part]]
+
+class PartsDecoder(Protocol):
+    """Decodes most of many batches.
+
+    Attributes:
+        block_batches: number of batches at which it is fastest.
+    """
+
+    block_batches: int
+
+    def decode_parts(self, bodies: Sequence[bytes | memoryview]) -> list[Part]:
+        """Return the rows of the batches that it can decode."""
 
 
 @dataclass
@@ -38,17 +49,17 @@ class Batches:
 def parts_decoder() -> PartsDecoder:
     """Return the fastest decoder that is installed."""
     module = batch_extension.load()
-    return batch_extension.ExtensionDecoder(module).decode_parts if module else batch_columns.decode_parts
+    return batch_extension.ExtensionDecoder(module) if module else batch_columns.NumpyDecoder()
 
 
-def decode(bodies: Sequence[bytes | memoryview], decode_parts: PartsDecoder) -> Batches:
+def decode(bodies: Sequence[bytes | memoryview], decoder: PartsDecoder) -> Batches:
     """Return the rows of all bodies, in order.
 
     Args:
         bodies: bodies of batches. Memory grows with their number: see `blocks`.
-        decode_parts: what `parts_decoder` returned.
+        decoder: what `parts_decoder` returned.
     """
-    parts = decode_parts(bodies) if bodies else []
+    parts = decoder.decode_parts(bodies) if bodies else []
     counts = np.zeros(len(bodies), np.int64)
     for part in parts:
         counts[part.indices] = part.counts
@@ -67,10 +78,10 @@ def decode(bodies: Sequence[bytes | memoryview], decode_parts: PartsDecoder) -> 
     return Batches(_merge(parts, counts), counts, rejected)
 
 
-def blocks(bodies: Sequence[bytes | memoryview], decode_parts: PartsDecoder) -> Iterator[Batches]:
+def blocks(bodies: Sequence[bytes | memoryview], decoder: PartsDecoder) -> Iterator[Batches]:
     """Yield the rows of all bodies in blocks, so that memory is bounded for any number of bodies."""
-    for i in range(0, len(bodies), BLOCK_BATCHES):
-        yield decode(bodies[i : i + BLOCK_BATCHES], decode_parts)
+    for i in range(0, len(bodies), decoder.block_batches):
+        yield decode(bodies[i : i + decoder.block_batches], decoder)
 
 
 def _merge(parts: Sequence[Part], counts: Ints) -> Columns:

@@ -36,6 +36,8 @@ class ExtensionDecoder:
         module: what `load` returned.
     """
 
+    block_batches = 512  # whose rows fit the processor's cache
+
     def __init__(self, module: ModuleType) -> None:
         self._module = module
 
@@ -45,5 +47,6 @@ class ExtensionDecoder:
         counts, *columns = self._module.decode_batches(b"".join(bodies), ends.tobytes())
         rows = np.frombuffer(counts, np.uint8).astype(np.int64)
         indices = np.flatnonzero(rows)
-        arrays = (np.frombuffer(column, np.int64 if i == 0 else np.int32) for i, column in enumerate(columns))
+        total = int(rows.sum())
+        arrays = (np.frombuffer(column, np.int64 if i == 0 else np.int32, total) for i, column in enumerate(columns))
         return [Part(indices, rows[indices], dict(zip(NAMES, arrays, strict=True)))]

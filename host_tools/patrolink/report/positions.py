@@ -16,6 +16,8 @@ from patrolink.core.capture import Record
 from patrolink.core.decoder import DecoderStats
 from patrolink.core.keys import DeviceKey
 
+_CHUNK_RECORDS = 4096  # verified together; their frames take 1 MB
+
 
 def mode(columns: Columns) -> npt.NDArray[np.signedinteger]:
     """Return the mode of each position: 1 none, 2 without altitude, 3 with altitude."""
@@ -54,7 +56,7 @@ def read(
     records: Iterable[Record],
     keys: dict[str, DeviceKey],
     stats: DecoderStats,
-    decode_parts: batch_decoder.PartsDecoder | None = None,
+    decoder: batch_decoder.PartsDecoder | None = None,
 ) -> Iterator[PositionBlock]:
     """Yield the positions of a capture. Memory does not grow with its length.
 
@@ -62,15 +64,13 @@ def read(
         records: the capture's records.
         keys: device id → key.
         stats: counts that are updated.
-        decode_parts: see `batch_decoder.decode`; None: what `batch_decoder.parts_decoder` returns.
+        decoder: see `batch_decoder.decode`; None: what `batch_decoder.parts_decoder` returns.
     """
     opener = BatchOpener(keys)
-    decode_parts = decode_parts or batch_decoder.parts_decoder()
+    decoder = decoder or batch_decoder.parts_decoder()
     iterator = iter(records)
-    while chunk := list(islice(iterator, batch_decoder.BLOCK_BATCHES)):
+    while chunk := list(islice(iterator, _CHUNK_RECORDS)):
         opened = opener.open(chunk)
-        batches = batch_decoder.decode(opened.bodies, decode_parts)
-        frames = [chunk[i] for i in opened.indices]
         stats.frames += len(chunk)
         stats.bytes += sum(len(record.frame) for record in chunk)
         for outcome in opened.outcomes:
@@ -78,14 +78,18 @@ def read(
                 stats.duplicates += 1
             elif outcome and outcome != "other":
                 stats.rejected[outcome] += 1
-        stats.rejected.update(batches.rejected.values())
-        stats.fixes += int(batches.counts.sum())
-        sizes = np.array([len(record.frame) for record in frames], np.int64)
-        stats.fix_bytes += int(sizes[batches.counts > 0].sum())
-        counters = [int.from_bytes(record.frame[1:5], "big") & frame.COUNTER_MAX for record in frames]
-        yield PositionBlock(
-            batches.columns,
-            batches.counts,
-            [record.device for record in frames],
-            np.array(counters, np.int64),
-        )
+        first = 0
+        for batches in batch_decoder.blocks(opened.bodies, decoder):
+            frames = [chunk[i] for i in opened.indices[first : first + len(batches.counts)]]
+            first += len(frames)
+            stats.rejected.update(batches.rejected.values())
+            yield _block(frames, batches, stats)
+
+
+def _block(frames: list[Record], batches: batch_decoder.Batches, stats: DecoderStats) -> PositionBlock:
+    sizes = np.array([len(record.frame) for record in frames], np.int64)
+    stats.fixes += int(batches.counts.sum())
+    stats.fix_bytes += int(sizes[batches.counts > 0].sum())
+    counters = [int.from_bytes(record.frame[1:5], "big") & frame.COUNTER_MAX for record in frames]
+    devices = [record.device for record in frames]
+    return PositionBlock(batches.columns, batches.counts, devices, np.array(counters, np.int64))

@@ -14,7 +14,7 @@ import patrolink_messages as m
 import pyarrow.parquet
 import pytest
 from patrolink.cli import main
-from patrolink.core import batch_columns, batch_decoder
+from patrolink.core import batch_columns
 from patrolink.core.batch_extension import ExtensionDecoder
 from patrolink.core.capture import MAGIC, CaptureWriter, Record
 from patrolink.core.decoder import POSITION_COLUMNS, Decoder, DecoderStats, rfc3339
@@ -217,10 +217,10 @@ def test_key_entered_as_device_id_is_not_shown(write_capture, tmp_path, capsys):
 @pytest.fixture(scope="module")
 def parts_decoders(tmp_path_factory):
     """Batch decoders: numpy, and the C codec if there is a compiler."""
-    decoders = [batch_columns.decode_parts]
+    decoders = [batch_columns.NumpyDecoder()]
     if any(map(shutil.which, ("cc", "gcc", "clang"))):
         module = codec_extension.load(codec_extension.build(tmp_path_factory.mktemp("codec")))
-        decoders.append(ExtensionDecoder(module).decode_parts)
+        decoders.append(ExtensionDecoder(module))
     return decoders
 
 
@@ -270,14 +270,15 @@ def test_blocks_of_many_devices_give_the_rows_and_counts_of_the_decoder(parts_de
     expected = io.StringIO()
     formats.write_csv(rows, expected)
     assert len(rows) > 1000 and len(decoder.stats.rejected) >= 4 and decoder.stats.duplicates
-    monkeypatch.setattr(batch_decoder, "BLOCK_BATCHES", 700)
-    for decode_parts in parts_decoders:
+    monkeypatch.setattr(positions, "_CHUNK_RECORDS", 1300)
+    monkeypatch.setattr(batch_columns.NumpyDecoder, "block_batches", 700)
+    for parts_decoder in parts_decoders:
         written, stats = io.StringIO(), DecoderStats()
-        position_csv.write(positions.read(records, keys, stats, decode_parts), written)
+        position_csv.write(positions.read(records, keys, stats, parts_decoder), written)
         assert written.getvalue() == expected.getvalue(), f"seed {seed}"
         assert stats == decoder.stats, f"seed {seed}"
         for name, write in tables.WRITERS.items():
-            write(positions.read(records, keys, DecoderStats(), decode_parts), tmp_path / name)
+            write(positions.read(records, keys, DecoderStats(), parts_decoder), tmp_path / name)
             assert table_rows(tmp_path / name, name) == [{key: row[key] for key in POSITION_COLUMNS} for row in rows], (
                 f"seed {seed}"
             )
