@@ -13,11 +13,11 @@ import sys
 import pytest
 from hypothesis import strategies as st
 from patrolink.cli import main
+from patrolink.core import durable_files
 from patrolink.core.errors import UserError
 from patrolink.core.signals import StopSignal, raise_on_stop
 from patrolink.flash import ledger
 from patrolink.flash.ledger import FAILED, Event, Ledger
-from patrolink.hub.infra import persistence
 
 from tests.support import json_lines
 from tests.support.polling import wait_until
@@ -189,7 +189,7 @@ def test_head_that_cannot_be_written_is_corrected_by_the_next_append(path, monke
 
     with Ledger(path, unix_ms) as book:
         with monkeypatch.context() as patch:
-            patch.setattr(persistence, "replace_without_reserve", fail)
+            patch.setattr(durable_files, "replace", fail)
             book.append([EVENTS[0]])
         assert not ledger.read(path).damage and json.loads(head(path).read_bytes())["events"] == len(EVENTS)
         book.append([EVENTS[1]])
