@@ -138,6 +138,8 @@ static bool send_event(device *d)
 bool device_raise_sos(device *d, int64_t now_ms)
 {
     pl_message message;
+    if (d->state.event_len)
+        return true; /* the alarm is on its way */
     memset(&message, 0, sizeof message);
     message.type = PL_EVENT;
     pl_event *event = &message.as.event;

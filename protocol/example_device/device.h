@@ -35,7 +35,7 @@ typedef struct {
 bool device_start(device *d, const device_ports *ports, const counters *state, const uint8_t key[32], const char *id,
                   int64_t boot_unix_ms);
 
-/* Raise an SOS at a time of the caller's clock. It is repeated until the hub closes it. */
+/* Raise an SOS at a time of the caller's clock, unless one is open. It is repeated until the hub closes it. */
 bool device_raise_sos(device *d, int64_t now_ms);
 
 /* Take a frame from the hub. It is changed. */
