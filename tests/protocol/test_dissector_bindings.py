@@ -4,7 +4,6 @@ import json
 import random
 import shutil
 import struct
-import subprocess
 from pathlib import Path
 
 import patrolink_messages as m
@@ -12,10 +11,12 @@ import pytest
 
 from tests.support import tshark
 from tests.support.sealed_frames import DOWN, ENCRYPTED, KEY, UP, Sender
+from tests.support.sharkd import Sharkd
 
 SEED = 11
 VEST, OTHER = Sender(), Sender("vest-2", key=KEY[::-1])
 HUB = Sender(direction=DOWN)
+CLIENT, WEB_SERVER = ("10.0.0.2", 50000), ("10.0.0.1", 80)
 
 pytestmark = pytest.mark.skipif(shutil.which("tshark") is None, reason="no tshark (apt-get install tshark)")
 
@@ -58,6 +59,18 @@ def test_frames_in_mqtt_have_device_and_direction(tmp_path, keys, port, passes):
     lines = tshark.run(path, *keys, *passes).splitlines()
     assert "Patrolink" in lines[0] and lines[0].endswith("vest-1 text_state 1; vest-2 text_state 2")
     assert tshark.run(path, "-Y", "_ws.malformed") == ""
+
+
+def test_frames_in_websockets_are_found(tmp_path, keys):
+    request = b"GET /mqtt HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhl\r\n"
+    request += b"Sec-WebSocket-Protocol: mqtt\r\n\r\n"
+    answer = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    answer += b"Sec-WebSocket-Protocol: mqtt\r\n\r\n"
+    message = tshark.publish("p/vest-1/d", seal(HUB, 1)) + tshark.publish("p/vest-1/d", seal(HUB, 2))
+    client, server = (tshark.Connection(*ends) for ends in ((CLIENT, WEB_SERVER), (WEB_SERVER, CLIENT)))
+    packets = [client.send(request), server.send(answer + b"\x82" + bytes([len(message)]) + message)]
+    path = tshark.write_pcap(tmp_path / "websocket.pcap", packets, tshark.LINKTYPE_RAW_IP)
+    assert shown(tshark.dissect(path, *keys))[1] == [("vest-1", "1", "1"), ("vest-1", "1", "2")]
 
 
 def test_each_subscriber_is_a_receiver_of_its_own(tmp_path, keys):
@@ -120,23 +133,27 @@ def test_frame_that_was_not_captured_as_a_whole_is_not_judged(tmp_path):
 
 
 def test_second_capture_knows_nothing_of_the_first(tmp_path):
-    """Wireshark's daemon sharkd loads two captures in one process, as Wireshark does."""
-    packets = [tshark.pseudo("vest-1", UP, VEST.seal(m.TEXT_STATE, c, text_state(c))) for c in (7, 9)]
-    path = tshark.write_pcap(tmp_path / "x.pcap", packets, tshark.LINKTYPE_USER0)
-    plugins = tmp_path / ".local" / "lib" / "wireshark" / "plugins"
-    plugins.mkdir(parents=True)
-    shutil.copy(tshark.SCRIPT, plugins)
-    load = {"jsonrpc": "2.0", "id": 1, "method": "load", "params": {"file": str(path)}}
-    frame = {"jsonrpc": "2.0", "id": 2, "method": "frame", "params": {"frame": 2, "proto": True}}
-    requests = "".join(json.dumps(request) + "\n" for request in (load, frame, frame, load, frame))
-    process = subprocess.run(
-        ["sharkd", "-"], input=requests, capture_output=True, text=True, timeout=100, env=tshark.environment(tmp_path)
-    )
-    answers = [json.loads(line) for line in process.stdout.splitlines() if '"id":2' in line]
-    assert len(answers) == 3, process.stderr
-    for answer in answers:
-        assert json.dumps(answer).count("missing so far: 8") == json.dumps(answers[0]).count("missing so far: 8") > 0
-        assert "was accepted before" not in json.dumps(answer)
+    """Neither its counters nor its keys. A packet that is dissected again shows the same."""
+    keys = tmp_path / "keys.toml"
+    settings = tmp_path / ".config" / "wireshark"
+    settings.mkdir(parents=True)
+    (settings / "preferences").write_text(f"patrolink.keys: {keys}\n", encoding="utf-8")
+    captures = []
+    for name, counters in (("first", (7, 9)), ("second", (5, 6))):
+        packets = [tshark.pseudo("vest-1", UP, seal(VEST, c)) for c in counters]
+        captures.append(tshark.write_pcap(tmp_path / f"{name}.pcap", packets, tshark.LINKTYPE_USER0))
+    sharkd = Sharkd(tmp_path)
+    answers = []
+    for capture, key in zip((*captures, captures[0]), (KEY, KEY, OTHER.key), strict=True):
+        keys.write_text(f'[devices]\nvest-1 = "{key.hex()}"\n', encoding="utf-8")
+        assert '"OK"' in sharkd.ask("load", file=str(capture))
+        answers.append([sharkd.ask("frame", frame=number, proto=True) for number in (2, 1, 2)])
+    sharkd.close()
+    for first, _, second in answers:
+        assert first == second
+    assert ["missing so far: 8" in frames[0] for frames in answers] == [True, False, False]
+    assert ["Authentic: True" in frames[0] for frames in answers] == [True, True, False]
+    assert not [text for frames in answers for text in frames if "was accepted before" in text]
 
 
 # --- hostile bytes ----------------------------------------------------------------------------------------------------

@@ -58,14 +58,16 @@ def test_encrypted_body_is_decrypted_once_its_tag_holds(tmp_path):
     batch = VEST.seal(m.POSITION_BATCH, 3, vectors.batch([[START_MS, *ROW]] * 40), ENCRYPTED)
     tailed = VEST.seal(m.NO_FIX, 4, no_fix(1) + b"\x01\x02ab\x04", ENCRYPTED | TAIL)
     long_tag = VEST.seal(m.ANSWER, 5, struct.pack(">IBQIB", 1, 0, START_MS, 7, 0), ENCRYPTED)
-    layers = verified(tmp_path, [good, bytes(wrong), batch, tailed, long_tag])
+    half_tag = bytearray(VEST.seal(m.ANSWER, 6, b"", 0))
+    half_tag[-1] ^= 1
+    layers = verified(tmp_path, [good, bytes(wrong), batch, tailed, long_tag, bytes(half_tag)])
     shown = [tshark.values(layer) for layer in layers]
     assert shown[0]["patrolink.no_fix.cell"] == ["460-00-1-2" * 3] and shown[0]["patrolink.authentic"] == ["1"]
     assert "patrolink.no_fix.reason" not in shown[1] and shown[1]["patrolink.ciphertext"]
     assert any(info.startswith("tag: wrong for vest-1 up, epoch 0") for info in tshark.expert_infos(layers[1]))
     assert shown[2]["patrolink.batch.rows"] == ["40"]
     assert shown[3]["patrolink.no_fix.reason"] == ["1"] and shown[3]["patrolink.extension"] == ["01:02:61:62"]
-    assert shown[4]["patrolink.answer.ref"] == ["7"]
+    assert shown[4]["patrolink.answer.ref"] == ["7"] and shown[5]["patrolink.authentic"] == ["0"]
 
 
 def test_without_a_key_nothing_is_decrypted_or_claimed(tmp_path):
