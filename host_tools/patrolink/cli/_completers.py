@@ -185,6 +185,7 @@ _BY_NAME: dict[str, Completer] = {
     "report": FilesCompleter("json"),
     "check": FilesCompleter("json"),
     "html": FilesCompleter("html"),
+    "diff": FilesCompleter("plcap"),
     "junit": FilesCompleter("xml"),
     "replay": _case_ids,
     "platform": FilesCompleter(),

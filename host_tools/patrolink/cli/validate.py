@@ -30,6 +30,7 @@ EXAMPLES = (
     "patrolink validate 'exec:./device' --tier device --keys keys.toml --profile profile.toml",
     "patrolink validate mqtts://broker.example/vest-01 --keys keys.toml --sign release.pem --report report.json",
     "patrolink validate --check report.json --trust release.pub.pem",
+    "patrolink validate exec:./check 'exec:node codec.js' --diff walk.plcap",
 )
 _LIMIT_S = 600.0
 _TIMEOUT_S = 5.0
@@ -37,7 +38,7 @@ _TIMEOUT_S = 5.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments to a parser."""
-    parser.add_argument("target", metavar="TARGET", nargs="?", help="exec:PROGRAM..., port, or broker URL/device-id")
+    parser.add_argument("target", metavar="TARGET", nargs="*", help="exec:PROGRAM..., port, or broker URL/device-id")
     parser.add_argument(
         "--tier", choices=("codec", "device"), help="what is tested (default: codec for exec:, else device)"
     )
@@ -68,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--diff", metavar="CAPTURE", help="compare how codecs read the frames of a capture")
     parser.add_argument("--suite", metavar="VERSION", help="version of the suite (default: the newest)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="seed of random inputs (default: 1)")
     parser.add_argument(
@@ -87,8 +89,13 @@ def run(args: argparse.Namespace) -> int:
         return _print_example(args)
     if args.check:
         return _check(args)
-    if not args.target:
-        raise UserError("no target; write exec:PROGRAM ARGUMENT..., a serial port, or mqtt://host:1883/device-id")
+    if not args.target or (len(args.target) > 1 and not args.diff):
+        count = "several targets" if args.target else "no target"
+        raise UserError(f"{count}; write one: exec:PROGRAM ARGUMENT..., a serial port, or mqtt://host:1883/device-id")
+    if args.diff:
+        from patrolink.cli import _differences
+
+        return _differences.run(args)
     from patrolink.conformance.report import terminal
     from patrolink.conformance.session import Session
 
@@ -99,6 +106,8 @@ def run(args: argparse.Namespace) -> int:
         for result in session.run():
             progress.advance(1)
             _print(result, args)
+            if args.replay and not args.json:
+                _print_shortest(session.shortest_failing(result))
     report = session.finish()
     for line in session.known_errors:
         notes.error(line)
@@ -144,6 +153,13 @@ def _print(result: "Result", args: argparse.Namespace) -> None:
         print(printable(line), flush=True)
     if line := terminal.line(result, bool(args.replay)):
         print(line, flush=True)
+
+
+def _print_shortest(requests: list[str]) -> None:
+    if requests:
+        print(printable(f"shortest failing sequence ({len(requests)}):"))
+        for request in requests:
+            print(printable(f"  {request}"), flush=True)
 
 
 def _check(args: argparse.Namespace) -> int:

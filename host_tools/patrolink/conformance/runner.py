@@ -86,7 +86,7 @@ class Runner:
                 late = self._monotonic_ms() - begin_ms > self._limit_ms
                 yield self._result(case, index, late)
         finally:
-            self._stop()
+            self._testee.stop()  # also one that was being started
 
     def _result(self, case: Case, index: int, late: bool) -> Result:
         claim = denied(self._claims, case)

@@ -2,14 +2,14 @@
 
 import os
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from platformdirs import user_state_path
 
-from patrolink.conformance import check, known_failures, profile, suite, target
-from patrolink.conformance.case import DEVICE
+from patrolink.conformance import check, known_failures, profile, shrink, suite, target
+from patrolink.conformance.case import CODEC, DEVICE, WRONG_ANSWER
 from patrolink.conformance.report import document, html, junit, signature
 from patrolink.conformance.report.document import Document, RunInfo
 from patrolink.conformance.runner import Result, Runner
@@ -21,11 +21,13 @@ from patrolink.flash.image import release_key
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
 
+_SHRINK_LIMIT_MS = 30_000
+
 
 class Options(Protocol):
     """Options of the verb that a run depends on; see `patrolink validate --help`."""
 
-    target: str
+    target: list[str]
     tier: str | None
     profile: str | None
     known: str | None
@@ -63,7 +65,7 @@ class Session:
     def __init__(self, options: Any, monotonic_ms: Callable[[], int], unix_ms: Callable[[], int]) -> None:
         self._options: Options = options
         self._monotonic_ms = monotonic_ms
-        self._target = target.parse(options.target)
+        self._target = target.parse(options.target[0])
         self._tier = options.tier or self._target.tier
         self._signing_key = _signing_key(options)
         self._profile = (
@@ -101,6 +103,24 @@ class Session:
             self.results.append(result)
             yield result
 
+    def shortest_failing(self, result: Result) -> list[str]:
+        """Return the shortest part of the requests of a failed case that fails, too; empty if there is none shorter."""
+        evidence = result.evidence
+        if self._tier != CODEC or result.judgement.cause != WRONG_ANSWER or evidence is None:
+            return []
+        lines = [exchange.step.data for exchange in evidence.exchanges]
+        end_ms = self._monotonic_ms() + _SHRINK_LIMIT_MS
+        testee = target.testee(self._target, CODEC, self._profile, self._monotonic_ms, self._options.timeout)
+
+        def fails(part: Sequence[str]) -> bool:
+            return self._monotonic_ms() < end_ms and bool(shrink.disagreement(part, testee))
+
+        try:
+            shortest = shrink.shrink(lines, fails)
+        except ValueError:  # the fault is not one that the reference knows
+            return []
+        return shortest if len(shortest) < len(lines) else []
+
     def finish(self) -> Document:
         """Compare with the known failures, write the files and return the report."""
         self.known_failures, self.known_errors = known_failures.compare(self._known, self.results)
@@ -130,7 +150,7 @@ class Session:
 
     def _replay_command(self) -> str:
         options = self._options
-        words = ["patrolink", "validate", options.target, "--tier", self._tier, "--seed", str(options.seed)]
+        words = ["patrolink", "validate", self._target.text, "--tier", self._tier, "--seed", str(options.seed)]
         named = {"--profile": options.profile, "--keys": options.keys, "--device": options.device}
         named["--suite"] = options.suite
         for name, value in named.items():

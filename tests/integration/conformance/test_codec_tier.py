@@ -1,6 +1,10 @@
 """`patrolink validate` on codecs: the C codec, hostile programs, and what is no program."""
 
+import os
+import re
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -14,7 +18,8 @@ from patrolink.core import clock
 
 from tests.support import hostile_codec
 from tests.support.json_lines import records, summary
-from tests.support.paths import ROOT
+from tests.support.paths import GOLDEN, ROOT
+from tests.support.polling import wait_until
 
 HOSTILE = [sys.executable, str(ROOT / "tests" / "support" / "hostile_codec.py")]
 TIMEOUT_S = 1.0
@@ -127,3 +132,56 @@ def test_run_ends_at_its_limit():
     )
     verdicts = {result.judgement.verdict for result in results}
     assert verdicts == {Verdict.FAIL, Verdict.SKIPPED} and len(results) == len(suite.load())
+
+
+@pytest.fixture(scope="module")
+def capture(tmp_path_factory):
+    path = tmp_path_factory.mktemp("capture") / "walk.plcap"
+    assert main(["pack", str(GOLDEN / "tracks" / "walk-1hz.csv"), str(path), "--device", "vest-1", "-q"]) == 0
+    return path
+
+
+def test_codecs_are_compared_on_a_capture(c_codec, capture, capsys):
+    capsys.readouterr()
+    assert main(["validate", f"exec:{c_codec}", "--diff", str(capture)]) == 0
+    assert "58 frames compared, 0 differences" in capsys.readouterr().out
+    hostile = "exec:" + " ".join([*HOSTILE, "exit_3", "vest-1"])
+    assert main(["validate", f"exec:{c_codec}", hostile, "--diff", str(capture), "--json"]) == 1
+    out = capsys.readouterr().out
+    assert summary(out) == {"frames": 58, "differences": 58}
+    assert "fault" in records(out, "difference")[0]["readings"][hostile]
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["exec:/nothing/here"], "a codec cannot be started"),
+        (["exec:true", "--keys", "/dev/null"], "no \\[devices\\] table"),
+        (["/dev/ttyS0"], "the tier codec needs a program"),
+    ],
+)
+def test_comparison_that_cannot_begin_is_exit_code_2(capture, capsys, words, text):
+    assert main(["validate", *words, "--diff", str(capture)]) == 2
+    assert re.search(text, capsys.readouterr().err)
+
+
+def test_replay_prints_the_shortest_failing_sequence(capsys):
+    (case,) = (case for case in suite.load() if case.vector == "replay-host")
+    hostile = "exec:" + " ".join([*HOSTILE, "hang", "nothing"])
+    assert main(["validate", hostile, "--replay", case.id]) == 1
+    out = capsys.readouterr().out
+    assert "shortest failing sequence (1):" in out and out.count(" > ask S ") == len(list(case.steps(None))) - 1
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="processes of Windows")
+def test_stopped_run_ends_its_testee(tmp_path):
+    """Ctrl-C ends the verb with its exit code, and the program under test."""
+    pid = tmp_path / "pid"
+    program = f"import os, time; open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    command = [sys.executable, "-m", "patrolink", "validate", shlex.join(["exec:" + sys.executable, "-c", program])]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    wait_until(lambda: pid.exists() and pid.read_text())
+    process.send_signal(signal.SIGINT)
+    assert process.wait(TIMEOUT_S * 30) == 130
+    child = int(pid.read_text())
+    wait_until(lambda: not os.path.exists(f"/proc/{child}"))

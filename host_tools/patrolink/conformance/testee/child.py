@@ -44,6 +44,7 @@ class Child:
         self._closed = False  # standard output has ended
         self._refused = False  # standard input takes nothing any more
         self._stopping = False
+        self._ending: Ending | None = None  # a second kill could meet a new process with the same number
         targets = (self._read_output, self._read_errors, self._write_input)
         self._threads = [threading.Thread(target=target, daemon=True) for target in targets]
         for thread in self._threads:
@@ -162,6 +163,11 @@ class Child:
 
     def stop(self) -> Ending:
         """End the program and all processes that it has started; return how it had ended before, if it had."""
+        if self._ending is None:
+            self._ending = self._end()
+        return self._ending
+
+    def _end(self) -> Ending:
         code = self._process.poll()
         with self._condition:
             self._stopping = True
