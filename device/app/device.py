@@ -15,9 +15,9 @@ from agent.tracking.counter import Counter, Record
 from agent.tracking.device_status import DeviceStatus
 from agent.tracking.reporter import Reporter
 from agent.wearer.sos import Sos
-from compat import modules, umqtt_import
+from compat import modules
 from compat.stream import Network
-from patrolink_protocol import frame
+from patrolink_protocol import cipher, frame  # noqa: F401 - the cipher is compiled while the heap is whole
 from patrolink_protocol.native import const
 
 _DRAIN_MS = const(10000)
@@ -87,7 +87,8 @@ class Device:
         from app.hello import send_hello
 
         send_hello(self, config, counter.boot, image, hal.runtime())
-        modules.unload("app.hello")
+        for name in ("app.hello", "app.wiring_network", "compat.umqtt_import"):
+            modules.unload(name)
         if image is not None and image.has_open_job:
             self._load_updates()
         log("device: ready, boot %d" % counter.boot)
@@ -147,8 +148,10 @@ class Device:
             from app.wiring_network import open_raw_streams
 
             raw = open_raw_streams(self.modem, hal, broker.get("tls"), "broker.tls")
+        from compat.umqtt_import import load as load_umqtt
+
         self.session = Session(
-            umqtt_import.load(),
+            load_umqtt(),
             self.net,
             raw,
             broker,

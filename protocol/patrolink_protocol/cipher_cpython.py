@@ -6,19 +6,23 @@ _SUFFIXES = [bytes(7) + i.to_bytes(4, "big") for i in range(64)]  # of the count
 
 
 class FrameCipher:
-    """See `cipher.FrameCipher`."""
+    """See `cipher.FrameCipher`.
+
+    Attributes:
+        encrypt_blocks: Function that returns the key stream of counter blocks, for many frames at once.
+    """
 
     def __init__(self, key):
         ecb = Cipher(algorithms.AES(key), modes.ECB())  # noqa: S305 - counter mode is made of it
-        self._encrypt = ecb.encryptor().update
+        self.encrypt_blocks = ecb.encryptor().update
 
     def apply(self, header, buf, start, end):
         """See `cipher.FrameCipher.apply`."""
         n = end - start
         if not 0 <= start <= end <= len(buf) or n > 16 * len(_SUFFIXES) or len(header) < 5:
-            raise IndexError("the body is outside its buffer, or too long")
+            raise IndexError("the body is outside its buffer")
         if n:
             head = bytes(header[:5])
-            stream = self._encrypt(head + head.join(_SUFFIXES[: (n + 15) >> 4]))
+            stream = self.encrypt_blocks(head + head.join(_SUFFIXES[: (n + 15) >> 4]))
             mixed = int.from_bytes(buf[start:end], "big") ^ int.from_bytes(stream[:n], "big")
             buf[start:end] = mixed.to_bytes(n, "big")

@@ -2,12 +2,12 @@
 
     byte 0     version (3 bits) | type (5 bits)
     bytes 1-4  flags (4 bits: tail, key phase, encrypted, one reserved) | counter (28 bits)
-    body; with the tail flag: extensions, then one byte with their length
+    body; with the tail flag: extensions, then one byte with their length; encrypted with the encrypted flag
     tag        8 bytes, 16 for the types from LONG_TAG_FROM on
 
 The tag is HMAC-SHA256(direction key, len(id) | id | direction | frame before the tag), truncated. The direction key
 depends on direction and epoch, so a frame can neither be reflected to its sender nor replayed in a later epoch.
-Nothing in this module parses a body before its tag is verified.
+Nothing in this module decrypts or parses a body before its tag is verified.
 """
 
 import struct
@@ -23,6 +23,7 @@ HEADER_BYTES = 5
 KEY_BYTES = 32
 COUNTER_MAX = (1 << m.COUNTER_BITS) - 1
 _LABELS = (b"patrolink-up", b"patrolink-down")
+_CIPHER_LABELS = (b"patrolink-up-cipher", b"patrolink-down-cipher")
 _KNOWN_FLAGS = m.FLAG_TAIL | m.FLAG_PHASE | m.FLAG_ENCRYPTED
 
 
@@ -61,12 +62,23 @@ class Channel:
         if not 1 <= len(device_id) <= 32:
             raise ValueError("a device id has 1 to 32 bytes, not %d" % len(device_id))
         self.pads = hmac_pads(derive_key(check_key(key), _LABELS[direction], epoch))
+        self._cipher_secret = (key, _CIPHER_LABELS[direction], epoch)
+        self._cipher = None
         self.context = bytes([len(device_id)]) + device_id + bytes([direction])
         self._types = m.DOWN if direction else m.UP
         self.phase = epoch & 1
 
+    @property
+    def cipher(self):
+        """The FrameCipher, from its first use on: hosts have many channels that never need it."""
+        if self._cipher is None:
+            from . import cipher  # on hosts it loads a library that most verbs of the tool do not need
+
+            self._cipher = cipher.FrameCipher(derive_key(*self._cipher_secret)[:16])
+        return self._cipher
+
     def seal_into(self, buf, kind, counter, end, tail=False):
-        """Complete a frame in place: write header and tag.
+        """Complete a frame in place: write the header, encrypt the body of a confidential type, write the tag.
 
         Args:
             buf: Buffer with the body at buf[HEADER_BYTES:end].
@@ -87,12 +99,17 @@ class Channel:
         n = tag_bytes(kind)
         if end + n > len(buf):
             raise IndexError("no space for the tag")
+        is_confidential = m.CONFIDENTIAL >> kind & 1
         flags = (m.FLAG_TAIL if tail else 0) | (m.FLAG_PHASE if self.phase else 0)
+        if is_confidential:
+            flags |= m.FLAG_ENCRYPTED
         buf[0] = (m.VERSION << 5) | kind
         buf[1] = flags << 4 | counter >> 24
         buf[2] = counter >> 16 & 255
         buf[3] = counter >> 8 & 255
         buf[4] = counter & 255
+        if is_confidential:
+            self.cipher.apply(buf, buf, HEADER_BYTES, end)
         tag = hmac(self.pads, self.context, memoryview(buf)[:end])
         for i in range(n):
             buf[end + i] = tag[i]
@@ -126,7 +143,8 @@ class Channel:
     def read(self, data):
         """Return (body, extensions) of a frame that `authenticate` has accepted.
 
-        `body` is a view of `data`; `extensions` is a list of (type, critical, value), empty without a tail.
+        `body` is a view of `data`, or of a copy if it was encrypted: the frame stays as received. `extensions` is a
+        list of (type, critical, value), empty without a tail.
 
         Raises:
             RejectError: the tail is malformed or holds a critical extension, or the type is unknown or not allowed in
@@ -138,7 +156,8 @@ class Channel:
         end = len(data) - tag_bytes(kind)
         extensions = []
         if flags & m.FLAG_ENCRYPTED:
-            raise RejectError("critical", "encrypted")
+            view = memoryview(bytearray(view[:end]))
+            self.cipher.apply(data, view, HEADER_BYTES, end)
         if flags & m.FLAG_TAIL:
             from . import tail  # saves heap: a device that never receives a tail does not load the module
 

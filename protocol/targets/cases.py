@@ -8,7 +8,7 @@ import json
 import patrolink_messages as m
 from patrolink_protocol import frame
 
-from . import cases_batches, cases_messages
+from . import cases_batches, cases_confidential, cases_messages
 from .model import Schema, SchemaError
 from .vectors import DEVICE, KEY, Builder, Vector, seal, time_sync
 
@@ -131,6 +131,9 @@ def _sequences() -> list[Vector]:
     def step(counter: int, expect: str, epoch: int = 0) -> dict[str, str]:
         return {"frame": seal(m.TIME_SYNC, body, counter, epoch=epoch).hex(), "expect": expect}
 
+    def secret(counter: int, expect: str, epoch: int = 0) -> dict[str, str]:
+        return {"frame": seal(m.TIME_SYNC, body, counter, epoch=epoch, encrypted=True).hex(), "expect": expect}
+
     def down(counter: int, expect: str) -> dict[str, str]:
         return {"frame": seal(m.TIME_SYNC, body, counter, 1).hex(), "expect": expect}
 
@@ -151,10 +154,17 @@ def _sequences() -> list[Vector]:
         *(step(10, "accepted"), step(11, "tag", 2), step(0, "accepted", 1), step(12, "tag"), step(1, "accepted", 1)),
         *(step(0, "repeated", 1), step(5, "accepted", 2), step(6, "tag", 1)),
     ]
+    secrets = [
+        *(secret(10, "accepted"), step(11, "accepted"), secret(10, "repeated"), secret(9, "accepted")),
+        *(secret(0, "accepted", 1), secret(12, "tag"), step(0, "repeated", 1), secret(1, "accepted", 1)),
+    ]
     return [
         sequence("replay-host", "REPLAY-1", "a host's window", 0, window),
         sequence("replay-device", "REPLAY-2", "a device only goes up", 1, [down(*s) for s in upwards]),
         sequence("key-rotation", "KEY-2", "the next epoch ends the one before", 0, rotation),
+        sequence(
+            "confidential-rotation", "CONFIDENTIAL-2", "encrypted and plain frames, and the next epoch", 0, secrets
+        ),
         sequence("no-key", "FRAME-7", "a device whose key is not known", 0, [step(1, "key"), step(2, "key")], False),
     ]
 
@@ -173,6 +183,7 @@ def render(schema: Schema) -> dict[str, str]:
     """
     build = Builder()
     _add_frames(build)
+    cases_confidential.add_all(build, schema)
     scalar, batches = Builder(), Builder()
     for message in schema.messages:
         if message.fields is not None:

@@ -29,6 +29,12 @@ def _wire(f: Field, value: int) -> bytes:
     return (value & ((1 << 8 * f.size) - 1)).to_bytes(f.size, "big")
 
 
+def some_body(message: Message) -> bytes:
+    """Return a body with random legal values."""
+    rnd = random.Random(message.type)
+    return _encoded(message, {f.name: _value(f, "some", rnd) for f in message.fields or ()})
+
+
 def add(build: Builder, message: Message) -> None:
     """Add the vectors of a message."""
     rnd = random.Random(message.type)

@@ -44,22 +44,35 @@ class BitWriter:
 
 
 def seal(kind: int, body: bytes, counter: int = 1, direction: int = 0, epoch: int = 0, **over: Any) -> bytes:
-    """Return an authentic frame; `over` sets extensions, flags or version as a faulty device would."""
+    """Return an authentic frame. A device with the key can tag any bytes correctly.
+
+    Args:
+        kind: Message type.
+        body: The body, or what a faulty device sends in its place.
+        counter: Frame counter.
+        direction: 0 up, 1 down.
+        epoch: Key epoch.
+        **over: extensions; tail: whether the body ends with a tail; encrypted: whether body and tail are encrypted;
+            flags to be set beside those; version.
+    """
+    channel = frame.Channel(KEY, DEVICE.encode(), direction, epoch)
+    flags = over.get("flags", 0) | (m.FLAG_PHASE if channel.phase else 0)
     buf = bytearray(4096)
     end = frame.HEADER_BYTES + len(body)
     buf[frame.HEADER_BYTES : end] = body
     if "extensions" in over:
         end = tail.write_into(buf, end, over["extensions"])
-    channel = frame.Channel(KEY, DEVICE.encode(), direction, epoch)
-    n = channel.seal_into(buf, kind, counter, end, "extensions" in over or over.get("tail", False))
-    data = bytearray(buf[:n])
-    if "flags" in over or "version" in over or "counter_flags" in over:
-        data[1] |= over.get("flags", 0) << 4
-        data[0] = (over.get("version", m.VERSION) << 5) | kind
-        size = frame.tag_bytes(kind)
-        pads = channel.pads  # a device with the key can tag any bytes correctly
-        data[-size:] = key_derivation.hmac(pads, channel.context, bytes(data[:-size]))[:size]
-    return bytes(data)
+    if "extensions" in over or over.get("tail", False):
+        flags |= m.FLAG_TAIL
+    if over.get("encrypted", False):
+        flags |= m.FLAG_ENCRYPTED
+    buf[0] = (over.get("version", m.VERSION) << 5) | kind
+    struct.pack_into(">I", buf, 1, flags << m.COUNTER_BITS | counter)
+    if over.get("encrypted", False):
+        channel.cipher.apply(buf, buf, frame.HEADER_BYTES, end)
+    data = bytes(buf[:end])
+    tag: bytes = key_derivation.hmac(channel.pads, channel.context, data)[: frame.tag_bytes(kind)]
+    return data + tag
 
 
 def plain(message: dict[str, Any]) -> dict[str, Any]:

@@ -138,7 +138,7 @@ def fixes():
         row.end()
     count = reporter.open_rows()
     encode, encrypt, sign, store = Meter(), Meter(), Meter(), Meter()
-    frame_cipher = cipher.FrameCipher(bytes(cipher.KEY_BYTES))
+    frame_cipher = cipher.FrameCipher(bytes(16))
     out = memoryview(bytearray(m.MAX_FRAME))
     for i in range(ROUNDS):
         encode.begin()

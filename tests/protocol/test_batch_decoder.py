@@ -206,7 +206,8 @@ def test_outcomes_of_frames_equal_those_of_the_receiver():
         epoch = 1 if i > 300 else 0
         counter = rnd.choice((i, i, max(0, i - 5), i + 90000 * (i > 200)))
         kind = rnd.choice((m.POSITION_BATCH,) * 6 + (m.TIME_SYNC, 31))
-        data = vectors.seal(kind, body if kind == m.POSITION_BATCH else sync, counter, epoch=epoch)
+        encrypted = rnd.random() < 0.7
+        data = vectors.seal(kind, body if kind == m.POSITION_BATCH else sync, counter, epoch=epoch, encrypted=encrypted)
         if rnd.random() < 0.1:
             data = data[: rnd.randrange(len(data))]
         frames.append(data)

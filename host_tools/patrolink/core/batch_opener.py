@@ -7,10 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import patrolink_messages as m
-from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
-from cryptography.hazmat.primitives.ciphers.algorithms import AES
-from cryptography.hazmat.primitives.ciphers.modes import ECB
-from patrolink_protocol import cipher, decode, frame, key_derivation, receiver, replay
+from patrolink_protocol import decode, frame, receiver, replay
 from patrolink_protocol.errors import RejectError
 
 from patrolink.core.capture import Record
@@ -20,7 +17,6 @@ _BATCH_START = m.VERSION << 5 | m.POSITION_BATCH
 _ENCRYPTED = m.FLAG_ENCRYPTED << 4
 _OTHER_FLAGS = 0xF0 & ~_ENCRYPTED
 _BLOCK_BYTES = 16  # of AES
-_CIPHER_LABEL = b"patrolink-up-cipher"
 _BATCH_MIN_BYTES = frame.HEADER_BYTES + m.TAG_BYTES
 
 
@@ -43,12 +39,10 @@ class _Sender:
     """A device's receiver, with what its channel computes once for all frames.
 
     Args:
-        key: the device's key.
         device_receiver: its replay window is updated.
     """
 
-    def __init__(self, key: DeviceKey, device_receiver: receiver.Receiver) -> None:
-        self._key = key
+    def __init__(self, device_receiver: receiver.Receiver) -> None:
         self.receiver = device_receiver
         self.refresh()
 
@@ -60,15 +54,6 @@ class _Sender:
         self.new_inner, self.new_outer = inner.copy, outer.copy
         self.phase = (m.FLAG_PHASE if self.channel.phase else 0) << 4
         self.accept = self.receiver.window.accept
-        self._cipher: CipherContext | None = None
-
-    def encrypt(self, blocks: bytes) -> bytes:
-        """Encrypt blocks of the cipher of confidential bodies."""
-        if self._cipher is None:
-            secret = key_derivation.derive_key(self._key.secret, _CIPHER_LABEL, self.receiver.epoch)
-            ecb = Cipher(AES(secret[: cipher.KEY_BYTES]), ECB())  # noqa: S305 - counter mode is made of it
-            self._cipher = ecb.encryptor()
-        return self._cipher.update(blocks)
 
 
 class BatchOpener:
@@ -85,7 +70,7 @@ class BatchOpener:
     def open(self, records: Sequence[Record]) -> OpenedBatches:
         """Verify frames, and return the bodies of the position batches among them."""
         opened = OpenedBatches([], [], [""] * len(records))
-        encrypted: dict[_Sender, list[int]] = {}  # indices of bodies
+        encrypted: dict[frame.Channel, list[int]] = {}  # indices of bodies; an epoch may end in between
         senders, outcomes = self._senders, opened.outcomes
         for i, (_, device, data) in enumerate(records):
             sender = senders.get(device) or self._new_sender(device)
@@ -109,7 +94,7 @@ class BatchOpener:
             outcome = sender.accept(int.from_bytes(data[1:5], "big") & frame.COUNTER_MAX)
             if outcome == replay.ReplayWindow.NEW:
                 if data[1] & _ENCRYPTED:
-                    encrypted.setdefault(sender, []).append(len(opened.bodies))
+                    encrypted.setdefault(sender.channel, []).append(len(opened.bodies))
                 opened.bodies.append(data[frame.HEADER_BYTES : -8])
                 opened.indices.append(i)
             else:
@@ -123,7 +108,7 @@ class BatchOpener:
         if key is None:
             return None
         device_receiver = receiver.Receiver(key.secret, device.encode(), frame.UPLINK, key.epoch)
-        return self._senders.setdefault(device, _Sender(key, device_receiver))
+        return self._senders.setdefault(device, _Sender(device_receiver))
 
 
 def _without_key(data: bytes) -> str:
@@ -155,11 +140,13 @@ def _open_one(sender: _Sender, data: bytes, index: int, opened: OpenedBatches) -
     return ""
 
 
-def _decrypt(encrypted: Mapping[_Sender, Sequence[int]], opened: OpenedBatches, records: Sequence[Record]) -> None:
-    """Replace encrypted bodies: the counter blocks of all frames of a device are encrypted in one call.
+def _decrypt(
+    encrypted: Mapping[frame.Channel, Sequence[int]], opened: OpenedBatches, records: Sequence[Record]
+) -> None:
+    """Replace encrypted bodies: the counter blocks of all frames of a channel are encrypted in one call.
 
     Args:
-        encrypted: sender → indices of its encrypted bodies.
+        encrypted: channel → indices of its encrypted bodies.
         opened: the bodies.
         records: the records that `opened.indices` refer to.
     """
@@ -176,10 +163,10 @@ def _decrypt(encrypted: Mapping[_Sender, Sequence[int]], opened: OpenedBatches, 
     data = counters.tobytes()
     streams = []
     first = frames = 0
-    for sender, indices in encrypted.items():
+    for channel, indices in encrypted.items():
         frames += len(indices)
         end = int(ends[frames - 1]) * _BLOCK_BYTES
-        streams.append(sender.encrypt(data[first:end]))
+        streams.append(channel.cipher.encrypt_blocks(data[first:end]))
         first = end
     padded = b"".join(
         [bytes(opened.bodies[index]).ljust(n * _BLOCK_BYTES) for index, n in zip(order, blocks.tolist(), strict=True)]

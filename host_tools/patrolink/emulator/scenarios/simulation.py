@@ -144,8 +144,8 @@ class Simulation(Environment):
                 self.report.refused_by_storage += 1
             return accepted
 
-        def keep_recorded(data: memoryview, counter: int, event_id: int) -> bool:
-            accepted: bool = keep(data, counter, event_id)
+        def keep_recorded(data: memoryview, event_id: int) -> bool:
+            accepted: bool = keep(data, event_id)
             if accepted:
                 self._record(bytes(data))
             return accepted

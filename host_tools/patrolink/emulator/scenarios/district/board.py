@@ -271,6 +271,7 @@ class Board:
     def _watch(self, device: Any) -> None:
         """Observe what the device's storage accepts, and on which frames the device acts, from now on."""
         put, keep, receive = device.outbox.put, device.event_queue.put, device.session._on_frame
+        channel = frame.Channel(self.config["key"], self.name.encode(), frame.UPLINK, self.config["key_epoch"])
 
         def put_recorded(data: memoryview) -> bool:
             accepted: bool = put(data)
@@ -278,8 +279,7 @@ class Board:
                 kind, _, counter = frame.parse_header(data)
                 self._monitor.frame_recorded(self.name, counter)
                 if kind == m.CLIP_MANIFEST:
-                    body = bytes(data[frame.HEADER_BYTES : -frame.tag_bytes(kind)])
-                    self._clip_announced(decode.decode(kind, body))
+                    self._clip_announced(decode.decode(kind, channel.read(data)[0]))
             else:
                 self._monitor.sums["frames_refused_by_storage"] += 1
             return accepted
