@@ -22,7 +22,7 @@ from patrolink.conformance.testee.null_testee import LoadMeter
 from patrolink.conformance.testee.testee import StepUnavailableError, Testee, TesteeFaultError
 
 STEPS_MAX = 10_000
-EVIDENCE_MAX_BYTES = 8 << 20  # of one case
+EVIDENCE_MAX_BYTES = 1 << 20  # of one case
 COUNTERS_PER_CASE = 100
 _START_FAILURES_MAX = 3  # in a row; what comes after them is skipped
 

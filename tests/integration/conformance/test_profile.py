@@ -5,9 +5,21 @@ import sys
 import pytest
 from patrolink.cli import main
 from patrolink.conformance import claims, known_failures, profile, suite
-from patrolink.conformance.case import CODEC, DEVICE, Case, Context, Judgement, Verdict, judge, passed
+from patrolink.conformance.case import (
+    CODEC,
+    DEVICE,
+    INTERFACE_CLAIMS,
+    Case,
+    Context,
+    DeviceUnderTest,
+    Judgement,
+    Verdict,
+    judge,
+    passed,
+)
 from patrolink.conformance.evidence import Answer, Evidence, Exchange, ask, wait
 from patrolink.conformance.runner import Result
+from patrolink_protocol import frame
 
 from tests.support.json_lines import records, summary
 from tests.support.paths import ROOT
@@ -60,7 +72,8 @@ def test_denied_claim_removes_cases_but_never_a_security_case(tmp_path, capsys):
     path = write_profile(tmp_path, rice="no")
     main(["validate", HOSTILE, "--profile", str(path), "--json"])
     rows = records(capsys.readouterr().out, "case_result")
-    removed = {row["requirement"] for row in rows if row["case_verdict"] == "not applicable"}
+    rows = [row for row in rows if row["case_verdict"] == "not applicable"]
+    removed = {row["requirement"] for row in rows if row["cause"] not in INTERFACE_CLAIMS}
     assert removed and not {name.rpartition("-")[0] for name in removed} & {"FRAME", "KEY", "REPLAY"}
     case = Case("PL-REPLAY-1-999", "t", "REPLAY-1", CODEC, lambda c: [], lambda c, e: passed(), claim="rice")
     assert profile.denied({"rice": "no"}, case) == ""
@@ -168,3 +181,22 @@ def test_selection_of_no_case_is_exit_code_2(capsys):
     assert "no case PL-NONE-1-001" in capsys.readouterr().err
     assert main(["validate", HOSTILE, "--suite", "0.9"]) == 2
     assert main(["validate"]) == 2
+
+
+PROBES = [case for case in suite.load() if case.title.startswith("probe of ")]
+
+
+@pytest.mark.parametrize("case", PROBES, ids=lambda case: case.title)
+def test_probe_of_a_denied_capability(case):
+    """The probe is a genuine message, and a device that acts on it has lied."""
+    claim = case.title.split()[2].rstrip(":")
+    device = DeviceUnderTest("vest-9", bytes(range(32)), 3, 4711)
+    context = Context(case, 1, device, {claim: "no"})
+    sent, waited = case.steps(context)
+    channel = frame.Channel(device.secret, b"vest-9", frame.DOWNLINK, 3)
+    assert channel.open_frame(bytes.fromhex(sent.data))[1] == device.counter
+    answer = f"{0x20 | profile.CLAIMS[claim].types[0]:02x}" + "00" * 20
+    acted = Evidence((Exchange(sent, 0), Exchange(waited, 1, (Answer(5, answer),))))
+    silent = Evidence((Exchange(sent, 0), Exchange(waited, 1)))
+    assert judge(context, acted).cause == "claim"
+    assert judge(context, silent) == judge(context._replace(claims={claim: "yes"}), acted) == passed()

@@ -18,12 +18,16 @@ from patrolink.conformance.case import (
     failed,
     passed,
 )
-from patrolink.conformance.evidence import Evidence, ask, canonical, restart, wait
-from patrolink.conformance.profile import CLAIMS, YES, of_tier
+from patrolink.conformance.cases.vectors import load
+from patrolink.conformance.evidence import Evidence, ask, canonical, restart, send, wait
+from patrolink.conformance.profile import CLAIMS, NO, YES, of_tier
 
 _KEY = "00" * 32
 _AT = f"{_KEY} probe 0 0"
 _HELLO_WAIT_MS = 60_000
+_PROBE_WAIT_MS = 10_000
+# claim of the device tier → a message to the device that only a device with this capability answers
+_DOWN_PROBES = {"ptt": "ptt_group", "firmware_update": "firmware", "certify": "certify", "text": "text"}
 # claim → request of the codec tier, and the name that a right answer has
 _PROBES = {
     "encode": (f'E {_AT} 1 0 18 {{"originate_ms":1,"receive_ms":null,"transmit_ms":null}}', "frame"),
@@ -33,10 +37,11 @@ _PROBES = {
 
 
 def cases() -> list[Case]:
-    """Return a case for each claim of the codec tier, and one for what `hello` says."""
+    """Return a case for each claim of the codec tier, one for what `hello` says, and probes of devices."""
     codec = [_codec_case(i, claim) for i, claim in enumerate(of_tier(CODEC), 1)]
     hello = Case("PL-CLAIM-1-101", "claims and hello", "CLAIM-1", DEVICE, _hello_steps, _judge_hello)
-    return [*codec, hello]
+    probes = [_down_probe(i, claim, name) for i, (claim, name) in enumerate(_DOWN_PROBES.items(), 102)]
+    return [*codec, hello, *probes]
 
 
 def _codec_case(number: int, claim: str) -> Case:
@@ -95,3 +100,34 @@ def _judge_hello(context: Context, evidence: Evidence) -> Judgement:
             if result != passed():
                 return result
     return passed()
+
+
+def _down_probe(number: int, claim: str, name: str) -> Case:
+    """Return the case that sends a message which a device without a capability must not act on."""
+
+    def steps(context: Context) -> Script:
+        return [send(_sealed(context, name)), wait(_PROBE_WAIT_MS)]
+
+    def judge(context: Context, evidence: Evidence) -> Judgement:
+        kinds = {int(answer.text[:2], 16) & 31 for answer in evidence.frames()}
+        acted = sorted(kinds & set(CLAIMS[claim].types))
+        if context.claims.get(claim) == NO and acted:
+            return failed(CLAIM, f"the profile says {claim} = no, but the device answers {name} with type {acted[0]}")
+        return passed()
+
+    return Case(f"PL-CLAIM-1-{number}", f"probe of {claim}: {name}", "CLAIM-1", DEVICE, steps, judge)
+
+
+def _sealed(context: Context, name: str) -> bytes:
+    """Return a genuine message to the device: the body is that of the first vector of its kind."""
+    assert context.device is not None
+    vector = next(v for v in load("messages.json") if v.get("message", {}).get("message") == name)
+    key, device_id = bytes.fromhex(vector["key"]), vector["device"].encode()
+    source = frame.Channel(key, device_id, vector["direction"], vector["epoch"])
+    kind, _, body, _ = source.open_frame(bytes.fromhex(vector["frame"]))
+    device = context.device
+    buf = bytearray(2 * len(vector["frame"]))
+    end = frame.HEADER_BYTES + len(body)
+    buf[frame.HEADER_BYTES : end] = body
+    channel = frame.Channel(device.secret, device.id.encode(), frame.DOWNLINK, device.epoch)
+    return bytes(buf[: channel.seal_into(buf, kind, device.counter, end)])
