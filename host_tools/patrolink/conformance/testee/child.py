@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from patrolink.conformance.case import CLOSED_PIPE, CRASH, EARLY_END, FLOOD, HANG, START
 from patrolink.conformance.testee.testee import STDERR_MAX_CHARS, Ending, TesteeFaultError
@@ -22,21 +22,12 @@ class Child:
     """A child process. Threads move data, so that neither side can block the kit.
 
     Args:
-        command: Program and arguments.
-
-    Raises:
-        TesteeFaultError: It cannot be started.
+        command: Program and arguments; `start` runs it.
     """
 
     def __init__(self, command: list[str]) -> None:
-        try:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
-                start_new_session=True,
-            )  # fmt: skip
-        except (OSError, ValueError) as e:
-            reason = getattr(e, "strerror", None) or str(e)
-            raise TesteeFaultError(START, f"{command[0]}: {reason}; name a program that can be run") from None
+        self._command = command
+        self._process: subprocess.Popen[bytes] | None = None
         self._condition = threading.Condition()
         self._output = bytearray()
         self._errors = bytearray()
@@ -45,14 +36,30 @@ class Child:
         self._refused = False  # standard input takes nothing any more
         self._stopping = False
         self._ending: Ending | None = None  # a second kill could meet a new process with the same number
-        targets = (self._read_output, self._read_errors, self._write_input)
-        self._threads = [threading.Thread(target=target, daemon=True) for target in targets]
-        for thread in self._threads:
-            thread.start()
+        self._threads: list[threading.Thread] = []
 
-    def _read_output(self) -> None:
-        stream = self._process.stdout
-        assert stream is not None
+    def start(self) -> None:
+        """Start the program. If a stop signal interrupts this, `stop` ends it all the same.
+
+        Raises:
+            TesteeFaultError: It cannot be started.
+        """
+        try:
+            self._process = subprocess.Popen(
+                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
+                start_new_session=True,
+            )  # fmt: skip
+        except (OSError, ValueError) as e:
+            reason = getattr(e, "strerror", None) or str(e)
+            raise TesteeFaultError(START, f"{self._command[0]}: {reason}; name a program that can be run") from None
+        stdin, stdout, stderr = self._process.stdin, self._process.stdout, self._process.stderr
+        assert stdin is not None and stdout is not None and stderr is not None
+        for target, stream in ((self._read_output, stdout), (self._read_errors, stderr), (self._write_input, stdin)):
+            thread = threading.Thread(target=target, args=(stream,), daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def _read_output(self, stream: IO[bytes]) -> None:
         with stream:
             while data := _read(stream.fileno()):
                 with self._condition:
@@ -64,18 +71,14 @@ class Child:
             self._closed = True
             self._condition.notify_all()
 
-    def _read_errors(self) -> None:
-        stream = self._process.stderr
-        assert stream is not None
+    def _read_errors(self, stream: IO[bytes]) -> None:
         with stream:
             while data := _read(stream.fileno()):
                 with self._condition:
                     self._errors += data
                     del self._errors[:-STDERR_MAX_CHARS]
 
-    def _write_input(self) -> None:
-        stream = self._process.stdin
-        assert stream is not None
+    def _write_input(self, stream: IO[bytes]) -> None:
         with contextlib.suppress(OSError, ValueError), stream:
             while data := self._next_input():
                 written = os.write(stream.fileno(), data)
@@ -146,6 +149,7 @@ class Child:
 
     def _ended(self) -> TesteeFaultError:
         """Return the fault of a program whose standard output has ended."""
+        assert self._process is not None
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_EXIT_WAIT_S)
         code = self._process.poll()
@@ -164,20 +168,20 @@ class Child:
     def stop(self) -> Ending:
         """End the program and all processes that it has started; return how it had ended before, if it had."""
         if self._ending is None:
-            self._ending = self._end()
+            self._ending = self._end(self._process) if self._process is not None else Ending()
         return self._ending
 
-    def _end(self) -> Ending:
-        code = self._process.poll()
+    def _end(self, process: "subprocess.Popen[bytes]") -> Ending:
+        code = process.poll()
         with self._condition:
             self._stopping = True
             self._condition.notify_all()
         if hasattr(os, "killpg"):
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+                os.killpg(process.pid, signal.SIGKILL)
         else:
-            self._process.kill()
-        self._process.wait()
+            process.kill()
+        process.wait()
         for thread in self._threads:
             thread.join(_EXIT_WAIT_S)  # longer only if a process of another session holds the pipes
         with self._condition:

@@ -55,6 +55,7 @@ class CodecPipe:
             TesteeFaultError: It cannot be started, or does not answer a version request.
         """
         self._child = Child(self._command)
+        self._child.start()
         try:
             self._version = self._ask_version(_START_TIMEOUT_S)
         except TesteeFaultError as e:

@@ -68,6 +68,7 @@ class DevicePipe(DeviceTestee):
         self._started_ms += self._device_ms
         self._device_ms = 0
         self._child = Child(self._command)
+        self._child.start()
 
     def stop(self) -> Ending:
         """End the device."""

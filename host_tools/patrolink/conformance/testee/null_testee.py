@@ -19,6 +19,7 @@ class LoadMeter:
         self._stopped = threading.Event()
         self._worst_ms = 0
         self._child = Child([sys.executable, "-S", "-E", "-c", _ECHO])
+        self._child.start()
         self._ask()  # its start is no delay
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
