@@ -12,7 +12,7 @@ from patrolink.core.batch_extension import ExtensionDecoder
 from patrolink.core.batch_opener import BatchOpener
 from patrolink.core.capture import Record
 from patrolink.core.keys import DeviceKey
-from patrolink_protocol import receiver, track_decoder, track_encoder
+from patrolink_protocol import frame, key_derivation, receiver, track_decoder, track_encoder
 from patrolink_protocol.errors import RejectError
 from targets import vectors
 
@@ -226,3 +226,25 @@ def test_outcomes_of_frames_equal_those_of_the_receiver():
     assert opened.outcomes == expected
     assert opened.indices == [i for i, outcome in enumerate(expected) if not outcome]
     assert all(bytes(b) == body for b in opened.bodies)
+
+
+def test_encrypted_bodies_of_many_devices_are_decrypted_together():
+    rnd = random.Random(SEED)
+    secrets = {f"dev-{i}": DeviceKey(rnd.randbytes(32), i) for i in range(7)}
+    records, bodies = [], []
+    for i in range(500):
+        device = rnd.choice([*secrets])
+        key = secrets[device]
+        channel = frame.Channel(key.secret, device.encode(), epoch=key.epoch)
+        body = rnd.randbytes(rnd.choice((0, 1, 15, 16, 17, 200, 1011)))
+        buf = bytearray(frame.HEADER_BYTES) + body + bytes(m.TAG_BYTES)
+        end = channel.seal_into(buf, m.POSITION_BATCH, i, frame.HEADER_BYTES + len(body)) - m.TAG_BYTES
+        assert buf[1] >> 4 & m.FLAG_ENCRYPTED
+        if rnd.random() < 0.2:
+            buf[1] &= ~(m.FLAG_ENCRYPTED << 4)
+            buf[frame.HEADER_BYTES : end] = body
+            buf[end:] = key_derivation.hmac(channel.pads, channel.context, buf[:end])[: m.TAG_BYTES]
+        records.append(Record(0, device, bytes(buf)))
+        bodies.append(body)
+    opened = BatchOpener(secrets).open(records)
+    assert set(opened.outcomes) == {""} and [bytes(body) for body in opened.bodies] == bodies

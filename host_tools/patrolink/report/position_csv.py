@@ -13,6 +13,7 @@ from patrolink.report import positions
 from patrolink.report.positions import PositionBlock
 
 _STATES = 32
+_PART_FRAMES = 512  # formatted together: some 4 MB of text
 _TEXTS_CACHED = 1 << 16
 
 
@@ -44,8 +45,9 @@ def write(blocks: Iterable[PositionBlock], out: TextIO) -> None:
     """Write positions; an empty cell means unknown. A device id that begins with "-" gets an apostrophe."""
     out.write(",".join(POSITION_COLUMNS) + "\n")
     for block in blocks:
-        if len(block.columns["time"]):
-            out.write(_lines(block))
+        for part in block.split(_PART_FRAMES):
+            if len(part.columns["time"]):
+                out.write(_lines(part))
 
 
 def _lines(block: PositionBlock) -> str:

@@ -45,6 +45,15 @@ class PositionBlock:
     devices: list[str]
     counters: Ints
 
+    def split(self, frames: int) -> Iterator["PositionBlock"]:
+        """Yield the block in parts of up to that many frames."""
+        ends = np.cumsum(self.counts)
+        for i in range(0, len(self.counts), frames):
+            part = slice(i, i + frames)
+            rows = slice(int(ends[i] - self.counts[i]), int(ends[part][-1]))
+            columns = {name: column[rows] for name, column in self.columns.items()}
+            yield PositionBlock(columns, self.counts[part], self.devices[part], self.counters[part])
+
     def device_numbers(self) -> tuple[npt.NDArray[np.int32], list[str]]:
         """Return the number of each position's device in a list, and that list."""
         numbers: dict[str, int] = {}
