@@ -44,3 +44,11 @@ def test_no_line_was_removed_since_the_last_commits():
     for commit in commits.stdout.split():
         shown = subprocess.run(["git", "-C", str(ROOT), "show", f"{commit}:{NAME}"], capture_output=True, text=True)
         assert set(shown.stdout.splitlines()) - current == set(), commit
+
+
+def test_older_suite_has_the_cases_of_its_lines(monkeypatch):
+    ids = list(suite.listed_ids())
+    older = suite.Version("1.0-1", 100, "")
+    monkeypatch.setattr(suite, "versions", lambda: [older, suite.Version("1.0-2", 0, "")])
+    assert {case.id for case in suite.load("1.0-1")} <= set(ids[:100])
+    assert suite.load() == suite.load("1.0-2") == suite.all_cases()

@@ -24,7 +24,7 @@ EXEC, SERIAL, BROKER = "exec", "serial", "broker"
 _BROKER_SCHEMES = ("mqtt", "mqtts")
 _HINT = "write exec:PROGRAM ARGUMENT..., a serial port, or mqtt://host:1883/device-id"
 _COUNTER_EPOCH_S = 1_767_225_600  # 2026-01-01: counters of a run begin at the seconds since then
-_COUNTER_END = 1 << m.COUNTER_BITS if hasattr(m, "COUNTER_BITS") else 1 << 28
+_COUNTER_END = 1 << m.COUNTER_BITS
 
 
 class Target(NamedTuple):
