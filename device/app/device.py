@@ -87,7 +87,7 @@ class Device:
         from app.hello import send_hello
 
         send_hello(self, config, counter.boot, image, hal.runtime())
-        for name in ("app.hello", "app.wiring_network", "compat.umqtt_import"):
+        for name in ("app.hello", "app.wiring_modem", "app.wiring_network", "compat.umqtt_import"):
             modules.unload(name)
         if image is not None and image.has_open_job:
             self._load_updates()
@@ -148,10 +148,10 @@ class Device:
             from app.wiring_network import open_raw_streams
 
             raw = open_raw_streams(self.modem, hal, broker.get("tls"), "broker.tls")
-        from compat.umqtt_import import load as load_umqtt
+        from compat import umqtt_import
 
         self.session = Session(
-            load_umqtt(),
+            umqtt_import.load(),
             self.net,
             raw,
             broker,

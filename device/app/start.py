@@ -39,9 +39,9 @@ def _preload(config, hal):
             import agent.modem.dialects.simcom  # noqa: F401
     if config["broker"].get("tls"):
         from compat import tls  # noqa: F401
-    from compat.umqtt_import import load
+    from compat import umqtt_import
 
-    load()
+    umqtt_import.load()
 
 
 def start(path, load_hal, log, slot=None, safe=False):

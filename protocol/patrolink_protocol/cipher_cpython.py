@@ -16,13 +16,13 @@ class FrameCipher:
         ecb = Cipher(algorithms.AES(key), modes.ECB())  # noqa: S305 - counter mode is made of it
         self.encrypt_blocks = ecb.encryptor().update
 
-    def apply(self, header, buf, start, end):
+    def apply(self, data, buf, start, end):
         """See `cipher.FrameCipher.apply`."""
         n = end - start
-        if not 0 <= start <= end <= len(buf) or n > 16 * len(_SUFFIXES) or len(header) < 5:
+        if not 0 <= start <= end <= len(buf) or n > 16 * len(_SUFFIXES) or len(data) < 5:
             raise IndexError("the body is outside its buffer")
         if n:
-            head = bytes(header[:5])
+            head = bytes(data[:5])
             stream = self.encrypt_blocks(head + head.join(_SUFFIXES[: (n + 15) >> 4]))
             mixed = int.from_bytes(buf[start:end], "big") ^ int.from_bytes(stream[:n], "big")
             buf[start:end] = mixed.to_bytes(n, "big")

@@ -4,27 +4,27 @@ from patrolink_protocol.native import micropython, ptr8  # noqa: F401 - ptr8 is 
 
 
 @micropython.viper
-def fill_counter_blocks(blocks: ptr8, n: int, header: ptr8, first: int):
+def fill_counter_blocks(out: ptr8, n: int, data: ptr8, first: int):
     """Write counter blocks: the header of a frame, 5 bytes; zeros; the number of the block, 4 bytes.
 
     Args:
-        blocks: Writable buffer of at least 16 n bytes.
+        out: Writable buffer of at least 16 n bytes.
         n: Number of blocks.
-        header: Buffer that begins with the header of the frame.
+        data: Buffer that begins with the header of the frame.
         first: Number of the first block; all numbers are below 65536.
     """
     i = 0
     while i < 16 * n:
-        j = 0
-        while j < 5:
-            blocks[i + j] = header[j]
-            j += 1
-        while j < 14:
-            blocks[i + j] = 0
-            j += 1
+        k = 0
+        while k < 5:
+            out[i + k] = data[k]
+            k += 1
+        while k < 14:
+            out[i + k] = 0
+            k += 1
         number = first + (i >> 4)
-        blocks[i + 14] = number >> 8
-        blocks[i + 15] = number & 255
+        out[i + 14] = number >> 8
+        out[i + 15] = number & 255
         i += 16
 
 

@@ -23,7 +23,6 @@ HEADER_BYTES = 5
 KEY_BYTES = 32
 COUNTER_MAX = (1 << m.COUNTER_BITS) - 1
 _LABELS = (b"patrolink-up", b"patrolink-down")
-_CIPHER_LABELS = (b"patrolink-up-cipher", b"patrolink-down-cipher")
 _KNOWN_FLAGS = m.FLAG_TAIL | m.FLAG_PHASE | m.FLAG_ENCRYPTED
 
 
@@ -62,7 +61,7 @@ class Channel:
         if not 1 <= len(device_id) <= 32:
             raise ValueError("a device id has 1 to 32 bytes, not %d" % len(device_id))
         self.pads = hmac_pads(derive_key(check_key(key), _LABELS[direction], epoch))
-        self._cipher_secret = (key, _CIPHER_LABELS[direction], epoch)
+        self._secret = (key, (b"patrolink-up-cipher", b"patrolink-down-cipher")[direction], epoch)
         self._cipher = None
         self.context = bytes([len(device_id)]) + device_id + bytes([direction])
         self._types = m.DOWN if direction else m.UP
@@ -74,7 +73,8 @@ class Channel:
         if self._cipher is None:
             from . import cipher  # on hosts it loads a library that most verbs of the tool do not need
 
-            self._cipher = cipher.FrameCipher(derive_key(*self._cipher_secret)[:16])
+            self._cipher = cipher.FrameCipher(derive_key(*self._secret)[:16])
+            self._secret = None
         return self._cipher
 
     def seal_into(self, buf, kind, counter, end, tail=False):
@@ -99,16 +99,15 @@ class Channel:
         n = tag_bytes(kind)
         if end + n > len(buf):
             raise IndexError("no space for the tag")
-        is_confidential = m.CONFIDENTIAL >> kind & 1
         flags = (m.FLAG_TAIL if tail else 0) | (m.FLAG_PHASE if self.phase else 0)
-        if is_confidential:
+        if m.CONFIDENTIAL >> kind & 1:
             flags |= m.FLAG_ENCRYPTED
         buf[0] = (m.VERSION << 5) | kind
         buf[1] = flags << 4 | counter >> 24
         buf[2] = counter >> 16 & 255
         buf[3] = counter >> 8 & 255
         buf[4] = counter & 255
-        if is_confidential:
+        if flags & m.FLAG_ENCRYPTED:
             self.cipher.apply(buf, buf, HEADER_BYTES, end)
         tag = hmac(self.pads, self.context, memoryview(buf)[:end])
         for i in range(n):

@@ -10,7 +10,6 @@ storage refuses to remove is not sent again in this boot; its removal is retried
 import binascii
 import struct
 
-import patrolink_messages as m
 from agent.link.removal import Removal
 from patrolink_protocol import frame as framing
 from patrolink_protocol.native import const
@@ -46,7 +45,7 @@ class EventQueue:
         self._files = files
         self._removal = Removal(files)
         self._now_ms = now_ms
-        self._buf = memoryview(bytearray(m.MAX_FRAME + 4))
+        self._buf = memoryview(bytearray(260))  # an event has at most 130 bytes, and 4 of CRC
         self._entries = []
         self._sending = None
         self.faults = 0
