@@ -47,7 +47,8 @@ PROGRAMS = (
         "protocol/test_conformance.py protocol/test_c_codec.py protocol/test_example_device.py "
         "protocol/test_codec_pipe.py integration/ptt/test_srtp_interop.py integration/clips/test_p256.py "
         "protocol/test_batch_decoder.py "
-        "integration/conformance/test_codec_tier.py integration/conformance/test_shrink.py",
+        "integration/conformance/test_codec_tier.py integration/conformance/test_shrink.py "
+        "integration/conformance/test_device_cases.py",
     ),
     Program("g++", "g++", "protocol/test_c_codec.py"),
     Program(
@@ -90,7 +91,12 @@ PROGRAMS = (
     Program("fish", "fish", "integration/cli/test_completion.py"),
     Program("man", "man-db", "integration/cli/test_man_pages.py"),
     Program("mandoc", "mandoc", "integration/cli/test_man_pages.py"),
-    Program("node", "nodejs", "integration/clips/test_upload.py integration/cli/test_report.py"),
+    Program(
+        "node",
+        "nodejs",
+        "integration/clips/test_upload.py integration/cli/test_report.py integration/conformance/test_adapters.py",
+    ),
+    Program("wasm-ld", "lld wasi-libc libclang-rt-dev-wasm32", "integration/conformance/test_adapters.py"),
     Program("npm", "npm", "integration/clips/test_upload.py integration/clips/test_upload_device.py"),
 )
 # File or folder that `make` creates -> what it does for it

@@ -10,7 +10,7 @@ A module of `cases/` has `cases() -> list[Case]`. A case is complete with:
         got = evidence.answer(0)
         return passed() if got == {"reject": "tag"} else failed(WRONG_ANSWER, f"got {got}")
 
-    Case("PL-KEY-1-017", "short title", "KEY-1", CODEC, _steps, _judge, mutants=("key-epoch-ignored",))
+    Case("PL-KEY-1-017", "short title", "KEY-1", CODEC, _steps, _judge)
 
 Steps must depend on the context and on earlier exchanges only (randomness: `context.random()`), because a check of a
 report runs them again over the evidence. Codec tier: `ask`, `tell`. Device tier: `send`, `raw`, `wait`, `restart`,
@@ -133,7 +133,7 @@ class Case(NamedTuple):
         spec: Section of SPEC.md; empty: that of the requirement's family.
         vector: Id of the vector, if the case comes from one.
         claim: Claim of the profile that the case depends on. Cases of SECURITY_FAMILIES run whatever is claimed.
-        mutants: Names of mutants that the case must find.
+        mutants: Mutants that the case has caught, from mutants.toml.
         also: Ids of further requirements that it tests.
         timed: The judge uses times; the runner measures the load of the machine meanwhile.
     """

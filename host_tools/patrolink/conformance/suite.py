@@ -24,6 +24,7 @@ else:
 
 _FOLDER = Path(__file__).resolve().parent
 IDS_PATH = _FOLDER / "case_ids.txt"
+_MUTANTS_PATH = _FOLDER / "mutants.toml"  # which mutants a case has caught
 CASE_ID = re.compile(r"PL-([A-Z]+-\d+)-\d{3}")
 
 
@@ -81,7 +82,9 @@ def load(version: str | None = None) -> list[Case]:
 @functools.cache
 def all_cases() -> list[Case]:
     """Return all cases that have an id, ordered by id."""
-    return sorted((case for case in _module_cases() if case.id), key=lambda case: case.id)
+    mutants = tomllib.loads(_MUTANTS_PATH.read_text(encoding="utf-8"))["mutants"]
+    listed = [case._replace(mutants=tuple(mutants.get(case.id, ()))) for case in _module_cases() if case.id]
+    return sorted(listed, key=lambda case: case.id)
 
 
 def _module_cases() -> list[Case]:

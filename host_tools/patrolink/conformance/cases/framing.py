@@ -1,8 +1,11 @@
 """Frames: lengths, versions, tags, flags and types (SPEC.md, "Frame")."""
 
+from typing import Any
+
 import patrolink_messages as m
 
 from patrolink.conformance.case import Case
+from patrolink.conformance.cases.bodies import baselines, direction, pack
 from patrolink.conformance.expect import decoded, stepped
 from patrolink.conformance.frames import (
     DEVICE,
@@ -186,6 +189,11 @@ def _types() -> list[Case]:
             [(request("F", seal(kind, body, flags=flags)), reason) for kind, body, flags, reason in order],
         ),
         decoded(
+            "a genuine frame of each known type has the tag of its number",
+            "FRAME-6",
+            [_whole(kind, message) for kind, message in baselines().items()],
+        ),
+        decoded(
             "unknown types have the tag of their number: cut to 8 bytes, types 29 to 31 are not genuine",
             "FRAME-6",
             [
@@ -194,6 +202,11 @@ def _types() -> list[Case]:
             ],
         ),
     ]
+
+
+def _whole(kind: int, message: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    side = direction(kind)
+    return request("F", seal(kind, pack(kind, message), direction=side), side), answer(kind, message)
 
 
 def _keys() -> list[Case]:
