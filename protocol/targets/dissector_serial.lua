@@ -41,8 +41,8 @@ end
 -- Return the frame of a packet, or nil and why there is none.
 local function unpack_frame(packet)
     local data = #packet <= PACKET_MAX and cobs_decode(packet)
-    if not data or #data < 3 then
-        return nil, "no COBS packet of at most " .. MAX_FRAME .. " bytes"
+    if not data or #data < 3 or #data > MAX_FRAME + 2 then
+        return nil, "no COBS packet with a frame of at most " .. MAX_FRAME .. " bytes"
     end
     local check = data:byte(-2) * 256 + data:byte(-1)
     if crc16(data:sub(1, -3)) ~= check then

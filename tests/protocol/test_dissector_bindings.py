@@ -115,7 +115,7 @@ def test_damaged_serial_packet_is_reported_and_the_next_one_is_read(tmp_path, ke
     path = tshark.write_pcap(tmp_path / "serial.pcap", stream, tshark.LINKTYPE_USER1)
     layers, rest = tshark.dissect(path, *keys)
     infos = [tshark.expert_infos(layer) for layer in layers]
-    assert infos[0][0].startswith("the CRC is 0x") and infos[1] == ["no COBS packet of at most 1024 bytes"]
+    assert infos[0][0].startswith("the CRC is 0x") and infos[1] == ["no COBS packet with a frame of at most 1024 bytes"]
     assert tshark.values(layers[2])["patrolink.text_state.text_id"] == ["2"] and not infos[2]
     assert tshark.expert_infos(rest) == ["no zero byte ends this packet"]
     layer = tshark.dissect(path, "-o", "patrolink.serial_device:vest-9")[0][2]
