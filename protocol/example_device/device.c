@@ -265,7 +265,7 @@ static void refuse(device *d, const pl_frame *frame, int reason, int64_t now_ms)
         return;
     memset(&message, 0, sizeof message);
     message.type = PL_REJECT;
-    message.as.reject.counter = frame->counter;
+    message.as.reject.refused_counter = frame->counter;
     message.as.reject.message_type = frame->type;
     message.as.reject.reason = (uint8_t)reason;
     send_message(d, &message);

@@ -26,6 +26,11 @@ typedef struct {
 #endif
 } field_rule;
 
+/* Two fields of a message: both known or both unknown; ordered: the first is at most the second. */
+typedef struct {
+    uint8_t type, ordered, first, second;
+} pair_rule;
+
 typedef struct {
     uint8_t type, count;
     const field_rule *fields;
@@ -59,7 +64,7 @@ static const limit_rule limits[] = {
     {0, 65534, (uint64_t)(65535), 1},
     {0, 5, 0, 0},
     {0, 6, 0, 0},
-    {1, UINT64_C(18446744073709551615), (uint64_t)(UINT64_C(0)), 1},
+    {1, UINT64_C(4294967295999), (uint64_t)(UINT64_C(0)), 1},
     {(uint64_t)((-900000000)), 900000000, (uint64_t)((-2147483647 - 1)), 1},
     {(uint64_t)((-1800000000)), 1800000000, (uint64_t)((-2147483647 - 1)), 1},
     {0, 32, 0, 0},
@@ -69,17 +74,21 @@ static const limit_rule limits[] = {
     {0, 80, 0, 0},
     {0, 268435455, 0, 0},
     {0, 31, 0, 0},
-    {0, UINT64_C(18446744073709551615), 0, 0},
     {0, 240, 0, 0},
     {1, 6, 0, 0},
+    {32, 32, (uint64_t)(0), 1},
     {0, 200, 0, 0},
     {0, 250, 0, 0},
     {0, 16777471, 0, 0},
     {1, 900, 0, 0},
+    {0, UINT64_C(4294967295999), 0, 0},
     {2147483648, UINT64_C(4294967295), 0, 0},
     {0, 64, 0, 0},
     {1, 65535, 0, 0},
-    {0, 33, 0, 0},
+    {32, 32, 0, 0},
+    {33, 33, (uint64_t)(0), 1},
+    {64, 64, (uint64_t)(0), 1},
+    {1, UINT64_C(4294967295999), 0, 0},
     {0, 120, 0, 0},
     {257, 16777472, (uint64_t)(0), 1},
 };
@@ -148,7 +157,7 @@ static const field_rule event_fields[] = {
 };
 
 static const field_rule reject_fields[] = {
-    {offsetof(pl_message, as.reject.counter), PL_U32, 4, 24 NAMED("counter")},
+    {offsetof(pl_message, as.reject.refused_counter), PL_U32, 4, 24 NAMED("refused_counter")},
     {offsetof(pl_message, as.reject.message_type), PL_U8, 1, 25 NAMED("message_type")},
     {offsetof(pl_message, as.reject.reason), PL_U8, 1, 1 NAMED("reason")},
     {offsetof(pl_message, as.reject.detail), PL_STR, 1, 5 NAMED("detail")},
@@ -158,7 +167,7 @@ static const field_rule ptt_burst_fields[] = {
     {offsetof(pl_message, as.ptt_burst.group), PL_U32, 4, 0 NAMED("group")},
     {offsetof(pl_message, as.ptt_burst.role), PL_U8, 1, 20 NAMED("role")},
     {offsetof(pl_message, as.ptt_burst.outcome), PL_U8, 1, 1 NAMED("outcome")},
-    {offsetof(pl_message, as.ptt_burst.start_ms), PL_U64, 8, 26 NAMED("start_ms")},
+    {offsetof(pl_message, as.ptt_burst.start_ms), PL_U64, 8, 16 NAMED("start_ms")},
     {offsetof(pl_message, as.ptt_burst.duration_ms), PL_U32, 4, 0 NAMED("duration_ms")},
     {offsetof(pl_message, as.ptt_burst.access_ms), PL_U16, 2, 13 NAMED("access_ms")},
     {offsetof(pl_message, as.ptt_burst.packets), PL_U16, 2, 2 NAMED("packets")},
@@ -175,12 +184,12 @@ static const field_rule text_fields[] = {
     {offsetof(pl_message, as.text.lat_e7), PL_I32, 4, 17 NAMED("lat_e7")},
     {offsetof(pl_message, as.text.lon_e7), PL_I32, 4, 18 NAMED("lon_e7")},
     {offsetof(pl_message, as.text.sender), PL_STR, 1, 5 NAMED("sender")},
-    {offsetof(pl_message, as.text.text), PL_STR, 1, 27 NAMED("text")},
+    {offsetof(pl_message, as.text.text), PL_STR, 1, 26 NAMED("text")},
 };
 
 static const field_rule text_state_fields[] = {
     {offsetof(pl_message, as.text_state.text_id), PL_U32, 4, 0 NAMED("text_id")},
-    {offsetof(pl_message, as.text_state.state), PL_U8, 1, 28 NAMED("state")},
+    {offsetof(pl_message, as.text_state.state), PL_U8, 1, 27 NAMED("state")},
     {offsetof(pl_message, as.text_state.time_ms), PL_U64, 8, 16 NAMED("time_ms")},
 };
 
@@ -194,8 +203,8 @@ static const field_rule duty_fields[] = {
 };
 
 static const field_rule patrol_summary_fields[] = {
-    {offsetof(pl_message, as.patrol_summary.start_ms), PL_U64, 8, 26 NAMED("start_ms")},
-    {offsetof(pl_message, as.patrol_summary.end_ms), PL_U64, 8, 26 NAMED("end_ms")},
+    {offsetof(pl_message, as.patrol_summary.start_ms), PL_U64, 8, 16 NAMED("start_ms")},
+    {offsetof(pl_message, as.patrol_summary.end_ms), PL_U64, 8, 16 NAMED("end_ms")},
     {offsetof(pl_message, as.patrol_summary.distance_m), PL_U32, 4, 0 NAMED("distance_m")},
     {offsetof(pl_message, as.patrol_summary.fixes), PL_U32, 4, 0 NAMED("fixes")},
     {offsetof(pl_message, as.patrol_summary.posts), PL_U16, 2, 2 NAMED("posts")},
@@ -214,7 +223,7 @@ static const field_rule hazard_fields[] = {
     {offsetof(pl_message, as.hazard.lat_e7), PL_I32, 4, 17 NAMED("lat_e7")},
     {offsetof(pl_message, as.hazard.lon_e7), PL_I32, 4, 18 NAMED("lon_e7")},
     {offsetof(pl_message, as.hazard.photo_clip), PL_U32, 4, 21 NAMED("photo_clip")},
-    {offsetof(pl_message, as.hazard.photo_sha256), PL_BYTES, 1, 19 NAMED("photo_sha256")},
+    {offsetof(pl_message, as.hazard.photo_sha256), PL_BYTES, 1, 28 NAMED("photo_sha256")},
     {offsetof(pl_message, as.hazard.text), PL_STR, 1, 29 NAMED("text")},
 };
 
@@ -236,7 +245,7 @@ static const field_rule firmware_block_fields[] = {
 };
 
 static const field_rule time_sync_fields[] = {
-    {offsetof(pl_message, as.time_sync.originate_ms), PL_U64, 8, 26 NAMED("originate_ms")},
+    {offsetof(pl_message, as.time_sync.originate_ms), PL_U64, 8, 33 NAMED("originate_ms")},
     {offsetof(pl_message, as.time_sync.receive_ms), PL_U64, 8, 16 NAMED("receive_ms")},
     {offsetof(pl_message, as.time_sync.transmit_ms), PL_U64, 8, 16 NAMED("transmit_ms")},
 };
@@ -244,7 +253,7 @@ static const field_rule time_sync_fields[] = {
 static const field_rule event_state_fields[] = {
     {offsetof(pl_message, as.event_state.event_id), PL_U32, 4, 0 NAMED("event_id")},
     {offsetof(pl_message, as.event_state.state), PL_U8, 1, 1 NAMED("state")},
-    {offsetof(pl_message, as.event_state.time_ms), PL_U64, 8, 26 NAMED("time_ms")},
+    {offsetof(pl_message, as.event_state.time_ms), PL_U64, 8, 16 NAMED("time_ms")},
     {offsetof(pl_message, as.event_state.eta_s), PL_U16, 2, 13 NAMED("eta_s")},
     {offsetof(pl_message, as.event_state.who), PL_STR, 1, 5 NAMED("who")},
 };
@@ -256,13 +265,13 @@ static const field_rule ptt_group_fields[] = {
     {offsetof(pl_message, as.ptt_group.priority), PL_U8, 1, 1 NAMED("priority")},
     {offsetof(pl_message, as.ptt_group.rank), PL_U8, 1, 1 NAMED("rank")},
     {offsetof(pl_message, as.ptt_group.codec), PL_U8, 1, 20 NAMED("codec")},
-    {offsetof(pl_message, as.ptt_group.ssrc), PL_U32, 4, 33 NAMED("ssrc")},
+    {offsetof(pl_message, as.ptt_group.ssrc), PL_U32, 4, 34 NAMED("ssrc")},
     {offsetof(pl_message, as.ptt_group.hub_ssrc), PL_U32, 4, 0 NAMED("hub_ssrc")},
     {offsetof(pl_message, as.ptt_group.key), PL_U16, 2, 2 NAMED("key")},
     {offsetof(pl_message, as.ptt_group.wrapped), PL_BYTES, 1, 5 NAMED("wrapped")},
     {offsetof(pl_message, as.ptt_group.floor_port), PL_U16, 2, 2 NAMED("floor_port")},
     {offsetof(pl_message, as.ptt_group.media_port), PL_U16, 2, 2 NAMED("media_port")},
-    {offsetof(pl_message, as.ptt_group.host), PL_STR, 1, 34 NAMED("host")},
+    {offsetof(pl_message, as.ptt_group.host), PL_STR, 1, 35 NAMED("host")},
     {offsetof(pl_message, as.ptt_group.name), PL_STR, 1, 5 NAMED("name")},
 };
 
@@ -270,16 +279,16 @@ static const field_rule clip_manifest_fields[] = {
     {offsetof(pl_message, as.clip_manifest.clip_id), PL_U32, 4, 0 NAMED("clip_id")},
     {offsetof(pl_message, as.clip_manifest.trigger), PL_U8, 1, 1 NAMED("trigger")},
     {offsetof(pl_message, as.clip_manifest.codec), PL_U8, 1, 1 NAMED("codec")},
-    {offsetof(pl_message, as.clip_manifest.start_ms), PL_U64, 8, 26 NAMED("start_ms")},
+    {offsetof(pl_message, as.clip_manifest.start_ms), PL_U64, 8, 16 NAMED("start_ms")},
     {offsetof(pl_message, as.clip_manifest.duration_ms), PL_U32, 4, 0 NAMED("duration_ms")},
     {offsetof(pl_message, as.clip_manifest.pre_event_ms), PL_U32, 4, 0 NAMED("pre_event_ms")},
-    {offsetof(pl_message, as.clip_manifest.segments), PL_U16, 2, 35 NAMED("segments")},
+    {offsetof(pl_message, as.clip_manifest.segments), PL_U16, 2, 36 NAMED("segments")},
     {offsetof(pl_message, as.clip_manifest.bytes), PL_U32, 4, 0 NAMED("bytes")},
     {offsetof(pl_message, as.clip_manifest.event_id), PL_U32, 4, 21 NAMED("event_id")},
-    {offsetof(pl_message, as.clip_manifest.previous_chain), PL_BYTES, 1, 19 NAMED("previous_chain")},
-    {offsetof(pl_message, as.clip_manifest.chain), PL_BYTES, 1, 19 NAMED("chain")},
-    {offsetof(pl_message, as.clip_manifest.signer), PL_BYTES, 1, 36 NAMED("signer")},
-    {offsetof(pl_message, as.clip_manifest.signature), PL_BYTES, 1, 34 NAMED("signature")},
+    {offsetof(pl_message, as.clip_manifest.previous_chain), PL_BYTES, 1, 28 NAMED("previous_chain")},
+    {offsetof(pl_message, as.clip_manifest.chain), PL_BYTES, 1, 37 NAMED("chain")},
+    {offsetof(pl_message, as.clip_manifest.signer), PL_BYTES, 1, 38 NAMED("signer")},
+    {offsetof(pl_message, as.clip_manifest.signature), PL_BYTES, 1, 39 NAMED("signature")},
 };
 
 static const field_rule clip_state_fields[] = {
@@ -292,11 +301,11 @@ static const field_rule clip_state_fields[] = {
 static const field_rule command_fields[] = {
     {offsetof(pl_message, as.command.command_id), PL_U32, 4, 0 NAMED("command_id")},
     {offsetof(pl_message, as.command.action), PL_U8, 1, 1 NAMED("action")},
-    {offsetof(pl_message, as.command.expires_ms), PL_U64, 8, 26 NAMED("expires_ms")},
+    {offsetof(pl_message, as.command.expires_ms), PL_U64, 8, 40 NAMED("expires_ms")},
     {offsetof(pl_message, as.command.operator_), PL_STR, 1, 5 NAMED("operator")},
     {offsetof(pl_message, as.command.number), PL_U32, 4, 21 NAMED("number")},
     {offsetof(pl_message, as.command.name), PL_STR, 1, 5 NAMED("name")},
-    {offsetof(pl_message, as.command.value), PL_STR, 1, 37 NAMED("value")},
+    {offsetof(pl_message, as.command.value), PL_STR, 1, 41 NAMED("value")},
 };
 
 static const field_rule answer_fields[] = {
@@ -310,10 +319,10 @@ static const field_rule answer_fields[] = {
 static const field_rule firmware_fields[] = {
     {offsetof(pl_message, as.firmware.command_id), PL_U32, 4, 0 NAMED("command_id")},
     {offsetof(pl_message, as.firmware.action), PL_U8, 1, 1 NAMED("action")},
-    {offsetof(pl_message, as.firmware.expires_ms), PL_U64, 8, 26 NAMED("expires_ms")},
+    {offsetof(pl_message, as.firmware.expires_ms), PL_U64, 8, 40 NAMED("expires_ms")},
     {offsetof(pl_message, as.firmware.operator_), PL_STR, 1, 5 NAMED("operator")},
     {offsetof(pl_message, as.firmware.image), PL_BYTES, 1, 6 NAMED("image")},
-    {offsetof(pl_message, as.firmware.bytes), PL_U32, 4, 38 NAMED("bytes")},
+    {offsetof(pl_message, as.firmware.bytes), PL_U32, 4, 42 NAMED("bytes")},
     {offsetof(pl_message, as.firmware.rollback_floor), PL_U32, 4, 0 NAMED("rollback_floor")},
     {offsetof(pl_message, as.firmware.version), PL_STR, 1, 4 NAMED("version")},
 };
@@ -333,6 +342,19 @@ static const field_rule certify_fields[] = {
     {offsetof(pl_message, as.certify.frames_accepted), PL_U32, 4, 0 NAMED("frames_accepted")},
     {offsetof(pl_message, as.certify.frames_refused), PL_U32, 4, 0 NAMED("frames_refused")},
     {offsetof(pl_message, as.certify.payload), PL_BYTES, 1, 29 NAMED("payload")},
+};
+
+static const pair_rule pairs[] = {
+    {PL_NO_FIX, 0, 4, 5},
+    {PL_EVENT, 0, 6, 7},
+    {PL_PTT_BURST, 1, 7, 6},
+    {PL_TEXT, 0, 4, 5},
+    {PL_DUTY, 0, 3, 4},
+    {PL_PATROL_SUMMARY, 1, 0, 1},
+    {PL_HAZARD, 0, 4, 5},
+    {PL_TIME_SYNC, 0, 1, 2},
+    {PL_CLIP_MANIFEST, 1, 5, 4},
+    {PL_CLIP_MANIFEST, 0, 11, 12},
 };
 
 static const message_rule messages[] = {
@@ -360,6 +382,13 @@ static const message_rule messages[] = {
     {PL_FIRMWARE, 8, firmware_fields NAMED("firmware")},
     {PL_FIRMWARE_STATUS, 6, firmware_status_fields NAMED("firmware_status")},
     {PL_CERTIFY, 5, certify_fields NAMED("certify")},
+};
+
+/* Type, minimum and maximum length of each extension of this protocol. */
+static const struct {
+    uint8_t type, low, high;
+} extension_rules[] = {
+    {1, 1, 32}, /* trace */
 };
 
 static const column_rule columns[PL_COLUMNS - 1] = {
@@ -497,7 +526,6 @@ void pl_mac(const pl_channel *ch, const uint8_t *data, size_t len, uint8_t diges
 }
 /* --- frames ------------------------------------------------------------------------------------------------- */
 
-enum { REJECT_INTERVAL_MS = 10000, REPLAY_REJECT_INTERVAL_MS = 60000 };
 
 /* HMAC-SHA256(device key, label | epoch); `ch` has the device key and no context. */
 static void derive(const pl_channel *ch, const char *label, uint32_t epoch, uint8_t derived[32])
@@ -593,7 +621,8 @@ static int read_parts(const pl_channel *ch, uint8_t *data, size_t len, pl_frame 
     out->tail = data + end;
     out->tail_len = 0;
     if (flags & PL_FLAG_TAIL) {
-        bool critical = false;
+        bool critical = false, legal_types = true;
+        uint8_t types[16] = {0}; /* bit of each type that was present */
         if (end == PL_HEADER || (size_t)data[end - 1] > end - 1 - PL_HEADER)
             return PL_REJECT_LENGTH;
         out->tail_len = data[end - 1];
@@ -601,8 +630,15 @@ static int read_parts(const pl_channel *ch, uint8_t *data, size_t len, pl_frame 
         for (size_t at = 0; at < out->tail_len; at += 2u + out->tail[at + 1]) {
             if (at + 2 > out->tail_len || at + 2u + out->tail[at + 1] > out->tail_len)
                 return PL_REJECT_LENGTH;
+            uint8_t type = out->tail[at] & 127, length = out->tail[at + 1], bit = (uint8_t)(1 << (type & 7));
             critical |= out->tail[at] >> 7;
+            legal_types &= type && !(types[type >> 3] & bit);
+            types[type >> 3] |= bit;
+            for (size_t i = 0; i < sizeof extension_rules / sizeof *extension_rules; i++)
+                legal_types &= type != extension_rules[i].type || (length >= extension_rules[i].low && length <= extension_rules[i].high);
         }
+        if (!legal_types)
+            return PL_REJECT_RANGE;
         if (critical)
             return PL_REJECT_CRITICAL;
         end -= 1 + out->tail_len;
@@ -732,9 +768,9 @@ bool pl_may_reject(pl_reject_gate *gate, const pl_frame *frame, int reason, int6
     if (!frame->genuine || frame->type == PL_REJECT || reason <= 0 || now_ms < gate->next_ms ||
         (is_replay && now_ms < gate->next_replay_ms))
         return false;
-    gate->next_ms = now_ms + REJECT_INTERVAL_MS;
+    gate->next_ms = now_ms + PL_TIMER_REJECT_INTERVAL_MS;
     if (is_replay)
-        gate->next_replay_ms = now_ms + REPLAY_REJECT_INTERVAL_MS;
+        gate->next_replay_ms = now_ms + PL_TIMER_REPLAY_REJECT_INTERVAL_MS;
     return true;
 }
 
@@ -812,6 +848,29 @@ static const message_rule *rule_of(uint8_t type)
     return NULL;
 }
 
+static uint64_t load_field(const pl_message *message, const field_rule *f, bool *known)
+{
+    const uint8_t *member = (const uint8_t *)message + f->offset;
+    bool text = f->kind == PL_STR || f->kind == PL_BYTES;
+    uint64_t v = text ? load_length(member, f) : load(member, f->kind);
+    *known = !limits[f->limit].has_unknown || v != limits[f->limit].unknown;
+    return v;
+}
+
+static bool pairs_hold(const pl_message *message, const message_rule *rule)
+{
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+        bool first, second;
+        if (pairs[i].type != rule->type)
+            continue;
+        uint64_t a = load_field(message, rule->fields + pairs[i].first, &first);
+        uint64_t b = load_field(message, rule->fields + pairs[i].second, &second);
+        if (pairs[i].ordered ? first && second && a > b : first != second)
+            return false;
+    }
+    return true;
+}
+
 int pl_decode(uint8_t type, const uint8_t *body, size_t len, pl_message *out)
 {
     const message_rule *rule = rule_of(type);
@@ -845,14 +904,14 @@ int pl_decode(uint8_t type, const uint8_t *body, size_t len, pl_message *out)
         }
         at += n;
     }
-    return PL_OK;
+    return pairs_hold(out, rule) ? PL_OK : PL_REJECT_RANGE;
 }
 
 int pl_encode(const pl_message *in, uint8_t *buf, size_t cap, size_t *len)
 {
     const message_rule *rule = rule_of(in->type);
     size_t at = 0;
-    if (!rule)
+    if (!rule || !pairs_hold(in, rule))
         return PL_ERR_RANGE;
     for (const field_rule *f = rule->fields; f < rule->fields + rule->count; f++) {
         const uint8_t *member = (const uint8_t *)in + f->offset;
@@ -875,7 +934,7 @@ int pl_encode(const pl_message *in, uint8_t *buf, size_t cap, size_t *len)
 /* --- position batches --------------------------------------------------------------------------------------- */
 
 enum { CONSTANT, FIXED, RICE, RAW };
-enum { RUNS = 13, ESCAPE = 12, LONGEST = 36 };
+enum { RUNS = 13, ESCAPE = 12, LONGEST = 36 }; /* LONGEST: bits after the first one bit of a code */
 static const int32_t ticks_ms[4] = {1000, 100, 10, 1};
 
 typedef struct {
@@ -978,6 +1037,7 @@ static void put_value(sink *s, pl_row *row, int64_t v)
     const column_rule *c = s->rule;
     if (!c) {
         row->time_ms = s->start + v * s->unit;
+        s->bad |= row->time_ms < 0 || row->time_ms > PL_TIME_MAX_MS;
         return;
     }
     if (v < s->lowest || (c->modulus && v >= c->modulus) || (v + s->offset) * s->divisor >= (int64_t)c->high + s->divisor)
@@ -1075,6 +1135,8 @@ int pl_track_decode(const uint8_t *body, size_t len, pl_row *rows, size_t max_ro
     if (n > max_rows)
         return PL_ERR_SPACE;
     get_column(&b, &s, rows, n, 0, 32, true);
+    if (!b.error && s.bad)
+        return PL_REJECT_RANGE;
     for (size_t i = 0; i < PL_COLUMNS - 1 && !b.error; i++) {
         const column_rule *c = &columns[i];
         if (c->optional) {

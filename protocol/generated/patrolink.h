@@ -20,7 +20,20 @@
 #define PL_MAX_FRAME 1024
 #define PL_MAX_BATCH 255
 #define PL_REPLAY_WINDOW 65536
-#define PL_SCHEMA_HASH 0x3EFDF28Eu
+#define PL_TIME_MAX_MS INT64_C(4294967295999)
+#define PL_SCHEMA_HASH 0x21A2612Au
+#define PL_TIMER_EVENT_REPEAT_MS 10000
+#define PL_TIMER_EVENT_REPEAT_MAX_MS 600000
+#define PL_TIMER_EVENT_OPEN_REPEAT_MS 60000
+#define PL_TIMER_ANSWER_MS 10000
+#define PL_TIMER_COMMAND_EXPIRY_MS 30000
+#define PL_TIMER_FIRMWARE_EXPIRY_MS 600000
+#define PL_TIMER_KEEPALIVE_MS 60000
+#define PL_TIMER_REJECT_INTERVAL_MS 10000
+#define PL_TIMER_REPLAY_REJECT_INTERVAL_MS 60000
+#define PL_TIMER_DEVICE_CLEAN_SESSION 1
+#define PL_TIMER_HUB_CLEAN_SESSION 0
+#define PL_TIMER_RETAIN 0
 /* Bit t is set if type t is allowed up, is allowed down, is encrypted by its sender. */
 #define PL_UP 0x1AC47FFEu
 #define PL_DOWN 0x15B48340u
@@ -64,7 +77,7 @@ enum {
     PL_REJECT_KEY = 5, /* no key known for this device */
     PL_REJECT_REPLAY = 6, /* counter already accepted, or too old */
     PL_REJECT_RANGE = 7, /* field outside its range, or a code that no encoder produces */
-    PL_REJECT_CRITICAL = 8, /* reserved flag set, or unknown critical extension */
+    PL_REJECT_CRITICAL = 8, /* reserved flag set, wrong phase, contents that cannot be decrypted, or a critical extension that the receiver does not act on */
 };
 
 /* Values of a position row, with their units. */
@@ -179,7 +192,7 @@ enum { PL_EVENT_CAUSE_BUTTON = 0, PL_EVENT_CAUSE_MOTION = 1, PL_EVENT_CAUSE_DISP
 
 /* An authentic frame was refused. Never sent for a frame whose tag did not match, nor for a reject. */
 typedef struct {
-    uint32_t counter;
+    uint32_t refused_counter;
     uint8_t message_type;
     uint8_t reason;
     struct { uint8_t len, data[40]; } detail;
@@ -200,6 +213,7 @@ typedef struct {
 } pl_ptt_burst;
 enum { PL_PTT_BURST_ROLE_TALKED = 0, PL_PTT_BURST_ROLE_HEARD = 1 };
 enum { PL_PTT_BURST_OUTCOME_GRANTED = 0, PL_PTT_BURST_OUTCOME_QUEUED = 1, PL_PTT_BURST_OUTCOME_DENIED = 2, PL_PTT_BURST_OUTCOME_FAILED = 3, PL_PTT_BURST_OUTCOME_ABANDONED = 4, PL_PTT_BURST_OUTCOME_REVOKED = 5 };
+#define PL_PTT_BURST_START_MS_UNKNOWN UINT64_C(0)
 #define PL_PTT_BURST_ACCESS_MS_UNKNOWN 65535
 #define PL_PTT_BURST_JITTER_MS_UNKNOWN 65535
 
@@ -257,6 +271,8 @@ typedef struct {
     uint32_t no_fix_s; /* s */
     uint32_t offline_s; /* s */
 } pl_patrol_summary;
+#define PL_PATROL_SUMMARY_START_MS_UNKNOWN UINT64_C(0)
+#define PL_PATROL_SUMMARY_END_MS_UNKNOWN UINT64_C(0)
 
 /* Hazard report, with an optional photo. */
 typedef struct {
@@ -276,6 +292,7 @@ enum { PL_HAZARD_SEVERITY_INFORMATION = 0, PL_HAZARD_SEVERITY_MINOR = 1, PL_HAZA
 #define PL_HAZARD_LAT_E7_UNKNOWN (-2147483647 - 1)
 #define PL_HAZARD_LON_E7_UNKNOWN (-2147483647 - 1)
 #define PL_HAZARD_PHOTO_CLIP_UNKNOWN 4294967295u
+#define PL_HAZARD_PHOTO_SHA256_UNKNOWN 0
 
 /* Talk groups and group keys that the device holds. The hub sends `ptt_group` again for each group that differs from the terms in force (PTT.md). */
 typedef struct {
@@ -315,6 +332,7 @@ typedef struct {
     struct { uint8_t len, data[40]; } who;
 } pl_event_state;
 enum { PL_EVENT_STATE_STATE_RECEIVED = 1, PL_EVENT_STATE_STATE_READ = 2, PL_EVENT_STATE_STATE_ACCEPTED = 3, PL_EVENT_STATE_STATE_ARRIVED = 4, PL_EVENT_STATE_STATE_RESOLVED = 5, PL_EVENT_STATE_STATE_FALSE_ALARM = 6 };
+#define PL_EVENT_STATE_TIME_MS_UNKNOWN UINT64_C(0)
 #define PL_EVENT_STATE_ETA_S_UNKNOWN 65535
 
 /* Membership of the device in a talk group, with its terms and keys (PTT.md), or the end of the membership. The newest message of a group is in force. */
@@ -356,7 +374,11 @@ typedef struct {
 } pl_clip_manifest;
 enum { PL_CLIP_MANIFEST_TRIGGER_BUTTON = 0, PL_CLIP_MANIFEST_TRIGGER_SOS = 1, PL_CLIP_MANIFEST_TRIGGER_MAN_DOWN = 2, PL_CLIP_MANIFEST_TRIGGER_DISPATCHER = 3, PL_CLIP_MANIFEST_TRIGGER_GEOFENCE = 4, PL_CLIP_MANIFEST_TRIGGER_PHOTO = 5 };
 enum { PL_CLIP_MANIFEST_CODEC_MJPEG_AVI = 1, PL_CLIP_MANIFEST_CODEC_H264_MP4 = 2, PL_CLIP_MANIFEST_CODEC_JPEG = 3, PL_CLIP_MANIFEST_CODEC_PCMA_WAV = 4, PL_CLIP_MANIFEST_CODEC_OPUS_OGG = 5 };
+#define PL_CLIP_MANIFEST_START_MS_UNKNOWN UINT64_C(0)
 #define PL_CLIP_MANIFEST_EVENT_ID_UNKNOWN 4294967295u
+#define PL_CLIP_MANIFEST_PREVIOUS_CHAIN_UNKNOWN 0
+#define PL_CLIP_MANIFEST_SIGNER_UNKNOWN 0
+#define PL_CLIP_MANIFEST_SIGNATURE_UNKNOWN 0
 
 /* Upload state of a clip. The device may release a clip only after `verified` from the hub. */
 typedef struct {

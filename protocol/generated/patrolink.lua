@@ -10,8 +10,15 @@ local MAX_FRAME, MAX_BATCH = 1024, 255
 local COUNTER_BITS, REPLAY_WINDOW = 28, 65536
 local OPTIONAL, STATE = 6, 4
 
+local TIME_MAX = 4294967295999 -- milliseconds: 32 bits of seconds
+
 local EXTENSIONS = {
     [1] = "trace",
+}
+
+-- Legal lengths of their values.
+local EXTENSION_BYTES = {
+    [1] = { 1, 32 },
 }
 
 local MESSAGES = {
@@ -51,8 +58,8 @@ local MESSAGES = {
         { name = "nmea_errors", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
         { name = "fixes", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
     } },
-    [4] = { name = "no_fix", direction = "up", confidential = true, fields = {
-        { name = "time_ms", type = "u64", size = 8, unknown = 0, unit = "ms" },
+    [4] = { name = "no_fix", direction = "up", confidential = true, pairs = { { 5, 6, ordered = false } }, fields = {
+        { name = "time_ms", type = "u64", size = 8, low = 1, high = 4294967295999, unknown = 0, unit = "ms" },
         { name = "since_s", type = "u32", size = 4, low = 0, high = 4294967295, unit = "s" },
         { name = "reason", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [0] = "searching", [1] = "receiver_silent", [2] = "no_sky", [3] = "jammed", [4] = "switched_off" } },
         { name = "sats_in_view", type = "u8", size = 1, low = 0, high = 254, unknown = 255, unit = "" },
@@ -60,13 +67,13 @@ local MESSAGES = {
         { name = "lon_e7", type = "i32", size = 4, low = -1800000000, high = 1800000000, unknown = -2147483648, unit = "1e-7 deg" },
         { name = "cell", type = "str", size = 1, low = 0, high = 32, unit = "" },
     } },
-    [5] = { name = "event", direction = "up", confidential = true, fields = {
+    [5] = { name = "event", direction = "up", confidential = true, pairs = { { 7, 8, ordered = false } }, fields = {
         { name = "event_id", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
         { name = "kind", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [1] = "sos", [2] = "man_down", [3] = "geofence_enter", [4] = "geofence_leave", [5] = "recording_start", [6] = "recording_stop", [7] = "tamper", [8] = "low_battery", [9] = "live_view_start", [10] = "live_view_stop", [11] = "power_off", [12] = "storage_low" } },
         { name = "phase", type = "u8", size = 1, low = 0, high = 3, unit = "", names = { [0] = "raised", [1] = "updated", [2] = "cancelled", [3] = "cleared" } },
         { name = "ack_wanted", type = "u8", size = 1, low = 0, high = 1, unit = "" },
         { name = "cause", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [0] = "button", [1] = "motion", [2] = "dispatcher", [3] = "rule", [4] = "schedule", [5] = "fault" } },
-        { name = "time_ms", type = "u64", size = 8, unknown = 0, unit = "ms" },
+        { name = "time_ms", type = "u64", size = 8, low = 1, high = 4294967295999, unknown = 0, unit = "ms" },
         { name = "lat_e7", type = "i32", size = 4, low = -900000000, high = 900000000, unknown = -2147483648, unit = "1e-7 deg" },
         { name = "lon_e7", type = "i32", size = 4, low = -1800000000, high = 1800000000, unknown = -2147483648, unit = "1e-7 deg" },
         { name = "hacc_m", type = "u16", size = 2, low = 0, high = 65534, unknown = 65535, unit = "m" },
@@ -76,16 +83,16 @@ local MESSAGES = {
         { name = "text", type = "str", size = 1, low = 0, high = 80, unit = "" },
     } },
     [6] = { name = "reject", direction = "both", confidential = false, fields = {
-        { name = "counter", type = "u32", size = 4, low = 0, high = 268435455, unit = "" },
+        { name = "refused_counter", type = "u32", size = 4, low = 0, high = 268435455, unit = "" },
         { name = "message_type", type = "u8", size = 1, low = 0, high = 31, unit = "" },
         { name = "reason", type = "u8", size = 1, low = 0, high = 255, unit = "" },
         { name = "detail", type = "str", size = 1, low = 0, high = 40, unit = "" },
     } },
-    [7] = { name = "ptt_burst", direction = "up", confidential = true, fields = {
+    [7] = { name = "ptt_burst", direction = "up", confidential = true, pairs = { { 8, 7, ordered = true } }, fields = {
         { name = "group", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
         { name = "role", type = "u8", size = 1, low = 0, high = 1, unit = "", names = { [0] = "talked", [1] = "heard" } },
         { name = "outcome", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [0] = "granted", [1] = "queued", [2] = "denied", [3] = "failed", [4] = "abandoned", [5] = "revoked" } },
-        { name = "start_ms", type = "u64", size = 8, unit = "ms" },
+        { name = "start_ms", type = "u64", size = 8, low = 1, high = 4294967295999, unknown = 0, unit = "ms" },
         { name = "duration_ms", type = "u32", size = 4, low = 0, high = 4294967295, unit = "ms" },
         { name = "access_ms", type = "u16", size = 2, low = 0, high = 65534, unknown = 65535, unit = "ms" },
         { name = "packets", type = "u16", size = 2, low = 0, high = 65535, unit = "" },
@@ -93,9 +100,9 @@ local MESSAGES = {
         { name = "jitter_ms", type = "u16", size = 2, low = 0, high = 65534, unknown = 65535, unit = "ms" },
         { name = "ssrc", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
     } },
-    [8] = { name = "text", direction = "both", confidential = true, fields = {
+    [8] = { name = "text", direction = "both", confidential = true, pairs = { { 5, 6, ordered = false } }, fields = {
         { name = "text_id", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
-        { name = "time_ms", type = "u64", size = 8, unknown = 0, unit = "ms" },
+        { name = "time_ms", type = "u64", size = 8, low = 1, high = 4294967295999, unknown = 0, unit = "ms" },
         { name = "priority", type = "u8", size = 1, low = 0, high = 3, unit = "", names = { [0] = "routine", [1] = "notice", [2] = "alert", [3] = "emergency" } },
         { name = "ack", type = "u8", size = 1, low = 0, high = 5, unit = "", names = { [0] = "none", [1] = "received", [2] = "read", [3] = "accepted", [4] = "arrived", [5] = "resolved" } },
         { name = "lat_e7", type = "i32", size = 4, low = -900000000, high = 900000000, unknown = -2147483648, unit = "1e-7 deg" },
@@ -106,19 +113,19 @@ local MESSAGES = {
     [9] = { name = "text_state", direction = "both", confidential = true, fields = {
         { name = "text_id", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
         { name = "state", type = "u8", size = 1, low = 1, high = 6, unit = "", names = { [1] = "received", [2] = "read", [3] = "accepted", [4] = "arrived", [5] = "resolved", [6] = "declined" } },
-        { name = "time_ms", type = "u64", size = 8, unknown = 0, unit = "ms" },
+        { name = "time_ms", type = "u64", size = 8, low = 1, high = 4294967295999, unknown = 0, unit = "ms" },
     } },
-    [10] = { name = "duty", direction = "up", confidential = true, fields = {
+    [10] = { name = "duty", direction = "up", confidential = true, pairs = { { 4, 5, ordered = false } }, fields = {
         { name = "kind", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [1] = "check_in", [2] = "check_out", [3] = "post_arrive", [4] = "post_leave", [5] = "welfare_ok", [6] = "welfare_missed" } },
-        { name = "time_ms", type = "u64", size = 8, unknown = 0, unit = "ms" },
+        { name = "time_ms", type = "u64", size = 8, low = 1, high = 4294967295999, unknown = 0, unit = "ms" },
         { name = "post", type = "u32", size = 4, low = 0, high = 4294967294, unknown = 4294967295, unit = "" },
         { name = "lat_e7", type = "i32", size = 4, low = -900000000, high = 900000000, unknown = -2147483648, unit = "1e-7 deg" },
         { name = "lon_e7", type = "i32", size = 4, low = -1800000000, high = 1800000000, unknown = -2147483648, unit = "1e-7 deg" },
         { name = "wearer", type = "str", size = 1, low = 0, high = 32, unit = "" },
     } },
-    [11] = { name = "patrol_summary", direction = "up", confidential = true, fields = {
-        { name = "start_ms", type = "u64", size = 8, unit = "ms" },
-        { name = "end_ms", type = "u64", size = 8, unit = "ms" },
+    [11] = { name = "patrol_summary", direction = "up", confidential = true, pairs = { { 1, 2, ordered = true } }, fields = {
+        { name = "start_ms", type = "u64", size = 8, low = 1, high = 4294967295999, unknown = 0, unit = "ms" },
+        { name = "end_ms", type = "u64", size = 8, low = 1, high = 4294967295999, unknown = 0, unit = "ms" },
         { name = "distance_m", type = "u32", size = 4, low = 0, high = 4294967295, unit = "m" },
         { name = "fixes", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
         { name = "posts", type = "u16", size = 2, low = 0, high = 65535, unit = "" },
@@ -128,15 +135,15 @@ local MESSAGES = {
         { name = "no_fix_s", type = "u32", size = 4, low = 0, high = 4294967295, unit = "s" },
         { name = "offline_s", type = "u32", size = 4, low = 0, high = 4294967295, unit = "s" },
     } },
-    [12] = { name = "hazard", direction = "up", confidential = true, fields = {
+    [12] = { name = "hazard", direction = "up", confidential = true, pairs = { { 5, 6, ordered = false } }, fields = {
         { name = "hazard_id", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
         { name = "kind", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [0] = "other", [1] = "fire", [2] = "flood", [3] = "traffic", [4] = "stolen_vehicle", [5] = "fraud", [6] = "missing_person", [7] = "crowd", [8] = "infrastructure", [9] = "medical" } },
         { name = "severity", type = "u8", size = 1, low = 0, high = 3, unit = "", names = { [0] = "information", [1] = "minor", [2] = "serious", [3] = "life" } },
-        { name = "time_ms", type = "u64", size = 8, unknown = 0, unit = "ms" },
+        { name = "time_ms", type = "u64", size = 8, low = 1, high = 4294967295999, unknown = 0, unit = "ms" },
         { name = "lat_e7", type = "i32", size = 4, low = -900000000, high = 900000000, unknown = -2147483648, unit = "1e-7 deg" },
         { name = "lon_e7", type = "i32", size = 4, low = -1800000000, high = 1800000000, unknown = -2147483648, unit = "1e-7 deg" },
         { name = "photo_clip", type = "u32", size = 4, low = 0, high = 4294967294, unknown = 4294967295, unit = "" },
-        { name = "photo_sha256", type = "bytes", size = 1, low = 0, high = 32, unit = "" },
+        { name = "photo_sha256", type = "bytes", size = 1, low = 32, high = 32, unknown = 0, unit = "" },
         { name = "text", type = "str", size = 1, low = 0, high = 200, unit = "" },
     } },
     [13] = { name = "ptt_status", direction = "up", confidential = true, fields = {
@@ -153,15 +160,15 @@ local MESSAGES = {
         { name = "offset", type = "u32", size = 4, low = 0, high = 16777471, unit = "B" },
         { name = "data", type = "bytes", size = 2, low = 1, high = 900, unit = "" },
     } },
-    [18] = { name = "time_sync", direction = "both", confidential = false, fields = {
-        { name = "originate_ms", type = "u64", size = 8, unit = "ms" },
-        { name = "receive_ms", type = "u64", size = 8, unknown = 0, unit = "ms" },
-        { name = "transmit_ms", type = "u64", size = 8, unknown = 0, unit = "ms" },
+    [18] = { name = "time_sync", direction = "both", confidential = false, pairs = { { 2, 3, ordered = false } }, fields = {
+        { name = "originate_ms", type = "u64", size = 8, low = 0, high = 4294967295999, unit = "ms" },
+        { name = "receive_ms", type = "u64", size = 8, low = 1, high = 4294967295999, unknown = 0, unit = "ms" },
+        { name = "transmit_ms", type = "u64", size = 8, low = 1, high = 4294967295999, unknown = 0, unit = "ms" },
     } },
     [20] = { name = "event_state", direction = "down", confidential = true, fields = {
         { name = "event_id", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
         { name = "state", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [1] = "received", [2] = "read", [3] = "accepted", [4] = "arrived", [5] = "resolved", [6] = "false_alarm" } },
-        { name = "time_ms", type = "u64", size = 8, unit = "ms" },
+        { name = "time_ms", type = "u64", size = 8, low = 1, high = 4294967295999, unknown = 0, unit = "ms" },
         { name = "eta_s", type = "u16", size = 2, low = 0, high = 65534, unknown = 65535, unit = "s" },
         { name = "who", type = "str", size = 1, low = 0, high = 40, unit = "" },
     } },
@@ -181,31 +188,31 @@ local MESSAGES = {
         { name = "host", type = "str", size = 1, low = 0, high = 64, unit = "" },
         { name = "name", type = "str", size = 1, low = 0, high = 40, unit = "" },
     } },
-    [22] = { name = "clip_manifest", direction = "up", confidential = true, fields = {
+    [22] = { name = "clip_manifest", direction = "up", confidential = true, pairs = { { 6, 5, ordered = true }, { 12, 13, ordered = false } }, fields = {
         { name = "clip_id", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
         { name = "trigger", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [0] = "button", [1] = "sos", [2] = "man_down", [3] = "dispatcher", [4] = "geofence", [5] = "photo" } },
         { name = "codec", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [1] = "mjpeg_avi", [2] = "h264_mp4", [3] = "jpeg", [4] = "pcma_wav", [5] = "opus_ogg" } },
-        { name = "start_ms", type = "u64", size = 8, unit = "ms" },
+        { name = "start_ms", type = "u64", size = 8, low = 1, high = 4294967295999, unknown = 0, unit = "ms" },
         { name = "duration_ms", type = "u32", size = 4, low = 0, high = 4294967295, unit = "ms" },
         { name = "pre_event_ms", type = "u32", size = 4, low = 0, high = 4294967295, unit = "ms" },
         { name = "segments", type = "u16", size = 2, low = 1, high = 65535, unit = "" },
         { name = "bytes", type = "u32", size = 4, low = 0, high = 4294967295, unit = "B" },
         { name = "event_id", type = "u32", size = 4, low = 0, high = 4294967294, unknown = 4294967295, unit = "" },
-        { name = "previous_chain", type = "bytes", size = 1, low = 0, high = 32, unit = "" },
-        { name = "chain", type = "bytes", size = 1, low = 0, high = 32, unit = "" },
-        { name = "signer", type = "bytes", size = 1, low = 0, high = 33, unit = "" },
-        { name = "signature", type = "bytes", size = 1, low = 0, high = 64, unit = "" },
+        { name = "previous_chain", type = "bytes", size = 1, low = 32, high = 32, unknown = 0, unit = "" },
+        { name = "chain", type = "bytes", size = 1, low = 32, high = 32, unit = "" },
+        { name = "signer", type = "bytes", size = 1, low = 33, high = 33, unknown = 0, unit = "" },
+        { name = "signature", type = "bytes", size = 1, low = 64, high = 64, unknown = 0, unit = "" },
     } },
     [23] = { name = "clip_state", direction = "both", confidential = true, fields = {
         { name = "clip_id", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
         { name = "state", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [1] = "recording", [2] = "kept", [3] = "uploading", [4] = "uploaded", [5] = "verified", [6] = "released", [7] = "damaged", [8] = "locked" } },
         { name = "bytes_done", type = "u32", size = 4, low = 0, high = 4294967295, unit = "B" },
-        { name = "time_ms", type = "u64", size = 8, unknown = 0, unit = "ms" },
+        { name = "time_ms", type = "u64", size = 8, low = 1, high = 4294967295999, unknown = 0, unit = "ms" },
     } },
     [24] = { name = "command", direction = "down", confidential = true, fields = {
         { name = "command_id", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
         { name = "action", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [1] = "start_recording", [2] = "stop_recording", [3] = "snapshot", [4] = "live_view_start", [5] = "live_view_stop", [6] = "call", [7] = "configure", [8] = "locate", [9] = "reboot", [10] = "stun", [11] = "revive", [12] = "rotate_key", [13] = "status", [14] = "preserve_clip" } },
-        { name = "expires_ms", type = "u64", size = 8, unit = "ms" },
+        { name = "expires_ms", type = "u64", size = 8, low = 1, high = 4294967295999, unit = "ms" },
         { name = "operator", type = "str", size = 1, low = 0, high = 40, unit = "" },
         { name = "number", type = "u32", size = 4, low = 0, high = 4294967294, unknown = 4294967295, unit = "" },
         { name = "name", type = "str", size = 1, low = 0, high = 40, unit = "" },
@@ -214,14 +221,14 @@ local MESSAGES = {
     [25] = { name = "answer", direction = "up", confidential = true, fields = {
         { name = "command_id", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
         { name = "result", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [0] = "done", [1] = "started", [2] = "refused", [3] = "unsupported", [4] = "expired", [5] = "failed", [6] = "busy" } },
-        { name = "time_ms", type = "u64", size = 8, unknown = 0, unit = "ms" },
+        { name = "time_ms", type = "u64", size = 8, low = 1, high = 4294967295999, unknown = 0, unit = "ms" },
         { name = "ref", type = "u32", size = 4, low = 0, high = 4294967294, unknown = 4294967295, unit = "" },
         { name = "text", type = "str", size = 1, low = 0, high = 80, unit = "" },
     } },
     [26] = { name = "firmware", direction = "down", confidential = false, fields = {
         { name = "command_id", type = "u32", size = 4, low = 0, high = 4294967295, unit = "" },
         { name = "action", type = "u8", size = 1, low = 0, high = 255, unit = "", names = { [1] = "install", [2] = "cancel" } },
-        { name = "expires_ms", type = "u64", size = 8, unit = "ms" },
+        { name = "expires_ms", type = "u64", size = 8, low = 1, high = 4294967295999, unit = "ms" },
         { name = "operator", type = "str", size = 1, low = 0, high = 40, unit = "" },
         { name = "image", type = "bytes", size = 1, low = 8, high = 8, unit = "" },
         { name = "bytes", type = "u32", size = 4, low = 257, high = 16777472, unknown = 0, unit = "B" },
@@ -246,7 +253,7 @@ local MESSAGES = {
 }
 
 local COLUMNS = {
-    { name = "time", unit = "ms", scale = 1, low = 0, high = 0, divisor = { 0, 0, 0 }, bits = { 32, 32, 32 }, k = -1, signed = true, optional = false, modulus = 0 },
+    { name = "time", unit = "ms", scale = 1, low = 0, high = 4294967295999, divisor = { 0, 0, 0 }, bits = { 32, 32, 32 }, k = -1, signed = true, optional = false, modulus = 0 },
     { name = "lat", unit = "deg", scale = 10000000, low = -900000000, high = 900000000, divisor = { 100, 10, 1 }, bits = { 25, 28, 31 }, k = -1, signed = true, optional = false, modulus = 0 },
     { name = "lon", unit = "deg", scale = 10000000, low = -1800000000, high = 1800000000, divisor = { 100, 10, 1 }, bits = { 26, 29, 32 }, k = -1, signed = true, optional = false, modulus = 0 },
     { name = "state", unit = "bits", scale = 1, low = 1, high = 31, divisor = { 1, 1, 1 }, bits = { 5, 5, 5 }, k = 4, signed = false, optional = false, modulus = 0 },
@@ -272,7 +279,6 @@ local serial_proto = Proto("patrolink_serial", "Patrolink on a serial line")
 local fields = {}
 local experts = {}
 local UNKNOWN = {}
-local TIME_MAX = 4294967295999 -- milliseconds: 32 bits of seconds
 
 local function field(make, key, ...)
     local f = make("patrolink." .. key, ...)
@@ -1026,7 +1032,7 @@ function Bits:eg(k)
     while self:get(1) == 0 do
         n = n + 1
         if n + k > 36 then
-            refuse("range", "a code of more than 36 bits")
+            refuse("range", "a code of more than 36 bits after the first one")
         end
     end
     return math.floor(2 ^ (n + k) - 2 ^ k) + self:get(n + k)
@@ -1150,6 +1156,9 @@ local function batch(range)
     columns[1], codings[1] = column(bits, 0, n, 32, true, 0)
     for i = 1, n do
         columns[1][i] = start + columns[1][i] * tick
+        if columns[1][i] < 0 or columns[1][i] > TIME_MAX then
+            refuse("range", "time")
+        end
     end
     for j = 2, #COLUMNS do
         local c = COLUMNS[j]
@@ -1287,7 +1296,7 @@ local function show_integer(f, range, tree)
     local item = tree:add(f.proto, range, f.type == "u64" and range:uint64() or value)
     if value == f.unknown then
         item:append_text(" (not known)")
-        return
+        return value
     elseif f.low and (value < f.low or value > f.high) then
         refuse("range", string.format("%s %.0f", f.name, value))
     end
@@ -1300,16 +1309,17 @@ local function show_integer(f, range, tree)
     if f.bits then
         show_bits(f, value, item)
     end
+    return value
 end
 
--- Add a field of type str or bytes, whose length is at the start of the range; return the size of both.
+-- Add a field of type str or bytes, whose length is at the start of the range; return the size of both and the length.
 local function show_text(f, range, tree)
     local n = range:range(0, f.size):uint()
     if f.size + n > range:len() then
         refuse("length", f.name)
     end
     local contents = n > 0 and range:range(f.size, n)
-    if n < f.low or n > f.high or (f.type == "str" and contents and not is_utf8(contents:raw())) then
+    if n ~= f.unknown and (n < f.low or n > f.high) or (f.type == "str" and contents and not is_utf8(contents:raw())) then
         refuse("range", f.name)
     end
     if f.type == "str" and contents then
@@ -1321,22 +1331,37 @@ local function show_text(f, range, tree)
     else
         tree:add(f.proto, contents)
     end
-    return f.size + n
+    return f.size + n, n
+end
+
+-- Refuse a message in which a pair of fields is contradictory. `values` holds numbers and the lengths of str and bytes.
+local function check_pairs(message, values)
+    for _, pair in ipairs(message.pairs or {}) do
+        local first, second = message.fields[pair[1]], message.fields[pair[2]]
+        local a, b = values[pair[1]], values[pair[2]]
+        local a_known, b_known = a ~= first.unknown, b ~= second.unknown
+        if pair.ordered and a_known and b_known and a > b or not pair.ordered and a_known ~= b_known then
+            refuse("range", first.name .. " and " .. second.name)
+        end
+    end
 end
 
 local function show_fields(message, range, tree)
-    local at, size = 0, range:len()
-    for _, f in ipairs(message.fields) do
+    local at, size, values = 0, range:len(), {}
+    for i, f in ipairs(message.fields) do
         if at + f.size > size then
             refuse("length", "the body ends before " .. f.name)
         end
         if f.type == "str" or f.type == "bytes" then
-            at = at + show_text(f, range:range(at), tree)
+            local long
+            long, values[i] = show_text(f, range:range(at), tree)
+            at = at + long
         else
-            show_integer(f, range:range(at, f.size), tree)
+            values[i] = show_integer(f, range:range(at, f.size), tree)
             at = at + f.size
         end
     end
+    check_pairs(message, values)
     if at < size then
         local item = tree:add(f_later, range:range(at))
         local count = size - at == 1 and "1 byte" or size - at .. " bytes"
@@ -1353,7 +1378,7 @@ local function show_tail(range, tree)
     if n > size - 1 then
         refuse("length", "tail")
     end
-    local at, critical = size - 1 - n, nil
+    local at, critical, illegal, seen = size - 1 - n, nil, nil, {}
     while at < size - 1 do
         if at + 2 > size - 1 or at + 2 + range:range(at + 1, 1):uint() > size - 1 then
             refuse("length", "extension")
@@ -1363,12 +1388,20 @@ local function show_tail(range, tree)
         item:add(f_extension_type, range:range(at, 1))
         item:add(f_critical, range:range(at, 1))
         local kind = range:range(at, 1):uint() % 128
+        local limits = EXTENSION_BYTES[kind] or { 0, 255 }
+        if kind == 0 or seen[kind] or long < limits[1] or long > limits[2] then
+            illegal = kind
+        end
+        seen[kind] = true
         if range:range(at, 1):uint() >= 128 then
             critical = kind
         elseif not EXTENSIONS[kind] then
             item:add_proto_expert_info(e_extension, string.format("extension %d is ignored by this version", kind))
         end
         at = at + 2 + long
+    end
+    if illegal then
+        refuse("range", string.format("extension %d", illegal))
     end
     if critical then
         refuse("critical", string.format("extension %d", critical))

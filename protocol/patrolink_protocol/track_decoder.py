@@ -11,7 +11,7 @@ from .errors import RejectError
 
 COLUMNS = tuple([track_encoder.column_specs(r) for r in (5, 6, 7)])
 _OPTIONAL = sum([c[7] for c in COLUMNS[0]])
-_MAX_CODE_BITS = 36  # of a code that an encoder can need
+_MAX_CODE_BITS = 36  # after the first one bit of a code
 
 
 class _Bits:
@@ -35,7 +35,7 @@ class _Bits:
         while not self.get(1):
             n += 1
             if n + k > _MAX_CODE_BITS:
-                raise RejectError("range", "a code of more than %d bits" % _MAX_CODE_BITS)
+                raise RejectError("range", "a code of more than %d bits after the first one" % _MAX_CODE_BITS)
         n += k
         return (1 << n) + self.get(n) - (1 << k)
 
@@ -65,7 +65,10 @@ def decode_columns(body):
             raise RejectError("range", "millisecond %d" % ms)
         start += ms
     unit = track_encoder.TICKS_MS[tick]
-    columns = {"time": [start + t * unit for t in _column(bits, 0, n, 32, True, 0)]}
+    times = [start + t * unit for t in _column(bits, 0, n, 32, True, 0)]
+    if min(times) < 0 or max(times) > m.TIME_MAX_MS:
+        raise RejectError("range", "time")
+    columns = {"time": times}
     for name, low, high, divisor, width, k, signed, optional, modulus in COLUMNS[r][1:]:
         if optional:
             present, is_present = present >> 1, present & 1

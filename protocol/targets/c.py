@@ -5,7 +5,7 @@ core.h and the core_*.c files do not depend on the schema; the generated tables 
 
 from pathlib import Path
 
-from .model import TEXTS, Field, Message, Schema
+from .model import TEXTS, Field, Message, Pair, Schema
 
 _FOLDER = Path(__file__).resolve().parent
 _CORE_PARTS = (
@@ -120,7 +120,9 @@ def _constants(schema: Schema) -> list[str]:
         _define("MAX_FRAME", p["max_frame"]),
         _define("MAX_BATCH", p["max_batch"]),
         _define("REPLAY_WINDOW", p["replay_window"]),
+        _define("TIME_MAX_MS", f"INT64_C({schema.columns[0].high})"),
         _define("SCHEMA_HASH", f"0x{schema.hash:08X}u"),
+        *[_define(f"TIMER_{name.upper()}", timer["value"]) for name, timer in schema.timers.items()],
         "/* Bit t is set if type t is allowed up, is allowed down, is encrypted by its sender. */",
         _define("UP", mask([m.type for m in schema.messages if m.direction != "down"])),
         _define("DOWN", mask([m.type for m in schema.messages if m.direction != "up"])),
@@ -159,6 +161,10 @@ def _limit(f: Field) -> str:
     return f"    {{{low}, {high}, {unknown}}},"
 
 
+def _pair(m: Message, pair: Pair) -> str:
+    return f"    {{PL_{m.name.upper()}, {int(pair.ordered)}, {pair.first}, {pair.second}}},"
+
+
 def _rule(m: Message, f: Field, limits: list[str]) -> str:
     where = f"offsetof(pl_message, as.{m.name}.{_name(f)})"
     return f'    {{{where}, PL_{f.type.upper()}, {f.size}, {limits.index(_limit(f))} NAMED("{f.name}")}},'
@@ -169,6 +175,36 @@ def _names(schema: Schema) -> list[str]:
     return [
         "#define PL_REASONS " + ", ".join(f'"{name}"' for name in reasons),
     ]
+
+
+def _extensions(schema: Schema) -> list[str]:
+    rows = [f"    {{{e['type']}, {e['min_bytes']}, {e['max_bytes']}}}, /* {n} */" for n, e in schema.extensions.items()]
+    return [
+        "/* Type, minimum and maximum length of each extension of this protocol. */",
+        "static const struct {",
+        "    uint8_t type, low, high;",
+        "} extension_rules[] = {",
+        *rows,
+        "};",
+        "",
+    ]
+
+
+def _message_tables(scalar: list[Message]) -> list[str]:
+    """Return the tables of limits, fields, pairs and messages."""
+    limits = list(dict.fromkeys(_limit(f) for m in scalar for f in m.fields or ()))
+    lines = ["static const limit_rule limits[] = {", *limits, "};", ""]
+    for m in scalar:
+        lines += [
+            f"static const field_rule {m.name}_fields[] = {{",
+            *[_rule(m, f, limits) for f in m.fields or ()],
+            "};",
+            "",
+        ]
+    lines += ["static const pair_rule pairs[] = {", *[_pair(m, pair) for m in scalar for pair in m.pairs], "};", ""]
+    lines += ["static const message_rule messages[] = {"]
+    lines += [f'    {{PL_{m.name.upper()}, {len(m.fields or ())}, {m.name}_fields NAMED("{m.name}")}},' for m in scalar]
+    return [*lines, "};", ""]
 
 
 def render_source(schema: Schema) -> str:
@@ -200,6 +236,11 @@ def render_source(schema: Schema) -> str:
         *_NAME,
         "} field_rule;",
         "",
+        "/* Two fields of a message: both known or both unknown; ordered: the first is at most the second. */",
+        "typedef struct {",
+        "    uint8_t type, ordered, first, second;",
+        "} pair_rule;",
+        "",
         "typedef struct {",
         "    uint8_t type, count;",
         "    const field_rule *fields;",
@@ -215,18 +256,8 @@ def render_source(schema: Schema) -> str:
         "} column_rule;",
         "",
     ]
-    limits = list(dict.fromkeys(_limit(f) for m in scalar for f in m.fields or ()))
-    lines += ["static const limit_rule limits[] = {", *limits, "};", ""]
-    for m in scalar:
-        lines += [
-            f"static const field_rule {m.name}_fields[] = {{",
-            *[_rule(m, f, limits) for f in m.fields or ()],
-            "};",
-            "",
-        ]
-    lines += ["static const message_rule messages[] = {"]
-    lines += [f'    {{PL_{m.name.upper()}, {len(m.fields or ())}, {m.name}_fields NAMED("{m.name}")}},' for m in scalar]
-    lines += ["};", "", "static const column_rule columns[PL_COLUMNS - 1] = {"]
+    lines += _message_tables(scalar)
+    lines += [*_extensions(schema), "static const column_rule columns[PL_COLUMNS - 1] = {"]
     for c in schema.columns[1:]:
         divisors, bits = (", ".join(str(v) for v in three) for three in (c.divisors, c.bits))
         k = -1 if c.k is None else c.k

@@ -8,9 +8,9 @@ import json
 import patrolink_messages as m
 from patrolink_protocol import frame
 
-from . import cases_batches, cases_confidential, cases_messages
+from . import cases_batches, cases_confidential, cases_messages, cases_sequences, cases_serial
 from .model import Schema, SchemaError
-from .vectors import DEVICE, KEY, Builder, Vector, seal, time_sync
+from .vectors import OTHER_DEVICE, Builder, Vector, seal, time_sync
 
 
 def _add_frames(build: Builder) -> None:
@@ -18,6 +18,7 @@ def _add_frames(build: Builder) -> None:
     good = seal(m.TIME_SYNC, body, 7)
     _add_lengths(build, body, good)
     _add_versions_and_tags(build, body, good)
+    _add_two_faults(build, body)
     _add_flags_and_types(build, body)
     _add_keys(build, body, good)
     _add_tails(build, body)
@@ -57,6 +58,34 @@ def _add_versions_and_tags(build: Builder, body: bytes, good: bytes) -> None:
         reject = "version" if bit < 3 else "tag"
         build.add(f"frame-flip-{bit}", "FRAME-3", f"bit {bit} flipped", bytes(bad), reject)
     build.add("frame-cut", "FRAME-3", "the last byte is missing", good[:-1], "tag")
+    command = seal(m.CLIP_STATE, bytes(4) + b"\1" + bytes(12), 7, 1)
+    build.add("frame-long-tag", ["FRAME-6"], "16 bytes of tag", command, direction=1)
+    for byte in (8, 9, 15):
+        bad = bytearray(command)
+        bad[-16 + byte] ^= 1
+        about = f"byte {byte} of a long tag is wrong"
+        build.add(f"frame-long-tag-flip-{byte}", ["FRAME-3", "FRAME-6"], about, bytes(bad), "tag", direction=1)
+    short = seal(m.CLIP_STATE, bytes(4) + b"\1" + bytes(12), 7, 1)[:-8]
+    build.add("frame-long-tag-half", ["FRAME-6"], "the first 8 bytes of a long tag", short, "tag", direction=1)
+    for n in (20, 21):
+        data = bytes([m.VERSION << 5 | 31]) + bytes(n - 1)
+        reject = "length" if n == 20 else "tag"
+        build.add(f"frame-unknown-long-{n}", ["FRAME-6"], f"an unknown long type of {n} bytes", data, reject)
+
+
+def _add_two_faults(build: Builder, body: bytes) -> None:
+    """Frames with two faults, of which the earlier step decides."""
+    for name, about, data, reject in (
+        ("length-version", "14 bytes too few for a long tag, of another version", b"\x5f" + bytes(13), "version"),
+        ("too-short-version", "12 bytes of another version", b"\x5f" + bytes(11), "length"),
+        ("tag-flags", "a reserved flag, not genuine", seal(m.TIME_SYNC, body, 7)[:1] + b"\x10" + bytes(31), "tag"),
+        ("flags-tail", "a reserved flag and a bad tail", seal(m.TIME_SYNC, b"", 7, tail=True, flags=1), "critical"),
+        ("tail-type", "a bad tail of an unknown type", seal(16, b"\xff", 7, tail=True), "length"),
+        ("critical-type", "a critical extension, unknown type", seal(16, b"", extensions=[(9, 1, b"")]), "critical"),
+        ("type-body", "a type of the other direction without body", seal(m.COMMAND, b"", 7), "type"),
+        ("tail-body", "a bad tail after a bad body", seal(m.TEXT_STATE, bytes(5) + b"\xff", 7, tail=True), "length"),
+    ):
+        build.add(f"order-{name}", "FRAME-8", about, data, reject)
 
 
 def _add_flags_and_types(build: Builder, body: bytes) -> None:
@@ -90,6 +119,10 @@ def _add_flags_and_types(build: Builder, body: bytes) -> None:
 
 
 def _add_keys(build: Builder, body: bytes, good: bytes) -> None:
+    build.add("key-device", "KEY-1", "a frame of another device", good, "tag", device=OTHER_DEVICE)
+    other = seal(m.TIME_SYNC, body, 7, device=OTHER_DEVICE)
+    build.add("key-other-device", "KEY-1", "the frame of an id of 32 characters", other, device=OTHER_DEVICE)
+    build.add("key-short-device", "KEY-1", "an id of one character", seal(m.TIME_SYNC, body, 7, device="v"), device="v")
     build.add("key-direction", "KEY-1", "an uplink frame turned round", good, "tag", direction=1)
     build.add("key-other-epoch", "KEY-1", "a frame of epoch 0 under the key of epoch 2", good, "tag", epoch=2)
     build.add("key-epoch-1", "KEY-2", "epoch 1: the phase flag is set", seal(m.TIME_SYNC, body, 0, epoch=1), epoch=1)
@@ -108,6 +141,14 @@ def _add_tails(build: Builder, body: bytes) -> None:
         ("trace", "TAIL-1", "a known one", [(1, 0, b"r-1")], None),
         ("elective", "TAIL-1", "unknown elective ones are passed over", [(63, 0, b""), (127, 0, bytes(9))], None),
         ("longest", "TAIL-1", "255 bytes of tail", [(64, 0, bytes(253))], None),
+        ("trace-32", "TAIL-4", "the longest trace", [(1, 0, bytes(32))], None),
+        ("trace-33", "TAIL-4", "a trace that is too long", [(1, 0, bytes(33))], "range"),
+        ("trace-0", "TAIL-4", "an empty trace", [(1, 0, b"")], "range"),
+        ("trace-critical", "TAIL-2", "a trace marked critical", [(1, 1, b"r-1")], "critical"),
+        ("type-0", "TAIL-4", "type 0", [(0, 0, b"x")], "range"),
+        ("type-0-critical", "TAIL-4", "type 0 marked critical", [(0, 1, b"x")], "range"),
+        ("twice", "TAIL-4", "a type twice", [(64, 0, b"x"), (64, 0, b"x")], "range"),
+        ("twice-critical", "TAIL-4", "a type twice, once critical", [(64, 0, b"x"), (64, 1, b"x")], "range"),
         ("critical", "TAIL-2", "an unknown critical one", [(2, 1, b"x")], "critical"),
         ("critical-last", "TAIL-2", "a critical one behind an elective one", [(1, 0, b"x"), (64, 1, b"")], "critical"),
     ]
@@ -118,55 +159,11 @@ def _add_tails(build: Builder, body: bytes) -> None:
         ("past-start", body + b"\xff"),
         ("cut-value", body + b"\x01\x03ab\x04"),
         ("half", body + b"\x01\x01"),
+        ("type-0-cut", body + b"\x00\x05a\x03"),
     ):
         build.add(
             f"tail-{name}", "TAIL-3", "lengths that do not add up", seal(m.TIME_SYNC, raw, 7, tail=True), "length"
         )
-
-
-def _sequences() -> list[Vector]:
-    """Return sequences of frames for rules with state: each frame is accepted, repeated, or refused with a reason."""
-    body = time_sync()
-
-    def step(counter: int, expect: str, epoch: int = 0) -> dict[str, str]:
-        return {"frame": seal(m.TIME_SYNC, body, counter, epoch=epoch).hex(), "expect": expect}
-
-    def secret(counter: int, expect: str, epoch: int = 0) -> dict[str, str]:
-        return {"frame": seal(m.TIME_SYNC, body, counter, epoch=epoch, encrypted=True).hex(), "expect": expect}
-
-    def down(counter: int, expect: str) -> dict[str, str]:
-        return {"frame": seal(m.TIME_SYNC, body, counter, 1).hex(), "expect": expect}
-
-    def sequence(
-        name: str, req: str, about: str, direction: int, steps: list[dict[str, str]], known: bool = True
-    ) -> Vector:
-        at = {"key": KEY.hex() if known else None, "device": DEVICE, "direction": direction, "epoch": 0}
-        return {"id": name, "req": [req], "about": about, **at, "steps": steps}
-
-    size = m.REPLAY_WINDOW
-    window = [
-        *(step(90000, "accepted"), step(90000, "repeated"), step(89990, "accepted"), step(90001, "accepted")),
-        *(step(89990, "repeated"), step(90002 - size, "accepted"), step(90001 - size, "replay"), step(0, "replay")),
-        *(step(500000, "accepted"), step(90001, "replay"), step(500001 - size, "accepted"), step(500000, "repeated")),
-    ]
-    upwards = [(3, "accepted"), (3, "replay"), (2, "replay"), (9, "accepted"), (8, "replay")]
-    rotation = [
-        *(step(10, "accepted"), step(11, "tag", 2), step(0, "accepted", 1), step(12, "tag"), step(1, "accepted", 1)),
-        *(step(0, "repeated", 1), step(5, "accepted", 2), step(6, "tag", 1)),
-    ]
-    secrets = [
-        *(secret(10, "accepted"), step(11, "accepted"), secret(10, "repeated"), secret(9, "accepted")),
-        *(secret(0, "accepted", 1), secret(12, "tag"), step(0, "repeated", 1), secret(1, "accepted", 1)),
-    ]
-    return [
-        sequence("replay-host", "REPLAY-1", "a host's window", 0, window),
-        sequence("replay-device", "REPLAY-2", "a device only goes up", 1, [down(*s) for s in upwards]),
-        sequence("key-rotation", "KEY-2", "the next epoch ends the one before", 0, rotation),
-        sequence(
-            "confidential-rotation", "CONFIDENTIAL-2", "encrypted and plain frames, and the next epoch", 0, secrets
-        ),
-        sequence("no-key", "FRAME-7", "a device whose key is not known", 0, [step(1, "key"), step(2, "key")], False),
-    ]
 
 
 def _json(schema: Schema, vectors: list[Vector]) -> str:
@@ -188,9 +185,10 @@ def render(schema: Schema) -> dict[str, str]:
     for message in schema.messages:
         if message.fields is not None:
             cases_messages.add(scalar, message)
+    cases_messages.add_order(scalar)
     cases_batches.add_all(batches)
-    sequences = _sequences()
-    every = build.vectors + scalar.vectors + batches.vectors + sequences
+    sequences, serial = cases_sequences.sequences(), cases_serial.serial()
+    every = build.vectors + scalar.vectors + batches.vectors + sequences + serial
     tested = {req for v in every for req in v["req"]}
     if tested != set(schema.requirements):
         raise SchemaError(
@@ -203,4 +201,5 @@ def render(schema: Schema) -> dict[str, str]:
         "messages.json": _json(schema, scalar.vectors),
         "batches.json": _json(schema, batches.vectors),
         "sequences.json": _json(schema, sequences),
+        "serial.json": _json(schema, serial),
     }

@@ -5,9 +5,10 @@ from collections.abc import Callable
 
 import patrolink_messages as m
 
-from .vectors import BitWriter, Builder, U, batch, walk
+from .vectors import COLUMNS, BitWriter, Builder, Reject, U, batch, walk
 
 Add = Callable[..., None]  # (name, requirements, about, body, reason of the refusal)
+EITHER = ["length", "range"]  # both are right: the rest of the stream is wrong, too
 ROW_STEPS = [3, -2, 0, 5, 0, 0, 0, -7, 1]  # differences of hand-coded latitudes
 
 
@@ -16,14 +17,25 @@ def _start(n: int, present: int = 0, r: int = 1) -> BitWriter:
     return BitWriter().eg(n - 1, 0).put(r, 2).put(0, 2).put(present, 7).put(1700000000, 32)
 
 
-def _simple(bits: BitWriter, n: int, until: str = "") -> BitWriter:
-    """Append the columns time, lat, lon and state of a hand-coded batch with a constant position."""
+def _simple(bits: BitWriter, n: int, column: str = "", after: bool = False) -> BitWriter:
+    """Append the columns time, lat, lon and state of a hand-coded batch with a constant position.
+
+    With `column`, only those before it, or only those after it.
+    """
+    ready = not after
     for name, value, width in (("time", 0, 0), ("lat", 31123456, 28), ("lon", 121123456, 29)):
-        if name == until:
-            return bits
+        if name == column:
+            if not after:
+                return bits
+            ready = True
+            continue
+        if not ready:
+            continue
         bits.put(value, width)
         if n > 1:
             bits.put(4, 3).eg(2, 0) if name == "time" else bits.put(0, 3)
+    if column == "state":
+        return bits
     bits.eg(3, 4)
     if n > 1:
         bits.put(0, 3)
@@ -45,7 +57,7 @@ def _lat(n: int, coding: BitWriter) -> bytes:
 def add_all(build: Builder) -> None:
     """Add all vectors of position batches."""
 
-    def add(name: str, req: str | list[str], about: str, body: bytes, reject: str | None = None) -> None:
+    def add(name: str, req: str | list[str], about: str, body: bytes, reject: Reject = None) -> None:
         build.body(f"batch-{name}", req, about, m.POSITION_BATCH, body, reject)
 
     _add_walks(add)
@@ -56,6 +68,8 @@ def add_all(build: Builder) -> None:
         _add_rice_codings(add, order)
     _add_malformed(add)
     _add_out_of_range(add)
+    _add_out_of_range_later(add)
+    _add_times(add)
     _add_impossible_codes(add)
 
 
@@ -212,9 +226,9 @@ def _add_malformed(add: Add) -> None:
         BitWriter().put(int(one.bits + "0" * (spare - 1) + "1", 2), len(one.bits) + spare).body(),
         "length",
     )
-    add("256-rows", "BATCH-3", "256 rows", BitWriter().eg(255, 0).body() + bytes(40), "range")
-    add("2147483648-rows", "BATCH-3", "2^31 rows in eight bytes", BitWriter().eg((1 << 31) - 1, 0).body(), "range")
-    add("endless-count", "BATCH-6", "a count of more than 36 bits", bytes(40), "range")
+    add("256-rows", "BATCH-3", "256 rows", BitWriter().eg(255, 0).body() + bytes(40), EITHER)
+    add("2147483648-rows", "BATCH-3", "2^31 rows in eight bytes", BitWriter().eg((1 << 31) - 1, 0).body(), EITHER)
+    add("endless-count", "BATCH-6", "a count of more than 36 bits", bytes(40), EITHER)
     add("resolution-3", "BATCH-3", "resolution code 3", _simple(_start(1, r=3), 1).body(), "range")
     bits = BitWriter().eg(0, 0).put(1, 2).put(1, 2).put(0, 7).put(1700000000, 32).put(1000, 10)
     add("millisecond-1000", "BATCH-3", "millisecond 1000", _simple(bits, 1).body(), "range")
@@ -257,26 +271,86 @@ def _add_out_of_range(add: Add) -> None:
 def _add_impossible_codes(add: Add) -> None:
     """Codes that no encoder produces."""
     n = 5
-    add("raw-second", "BATCH-6", "raw second differences", _lat(n, BitWriter().put(7, 3).put(0, 28 * 4)), "range")
+    add("raw-second", "BATCH-6", "raw second differences", _lat(n, BitWriter().put(7, 3).put(0, 28 * 4)), EITHER)
     for w in (0, 35, 63):
         add(
             f"width-{w}",
             "BATCH-6",
             f"difference width {w}",
             _lat(n, BitWriter().put(1, 3).put(w, 6).put(0, w * 4)),
-            "range",
+            EITHER,
         )
     add(
         "run-past-end",
         "BATCH-6",
         "a zero run past the end",
         _lat(n, BitWriter().put(2, 3).put(13, 4).eg(9, 2)),
-        "range",
+        EITHER,
     )
     add(
         "rice-endless",
         "BATCH-6",
         "an escape code of more than 36 bits",
         _lat(n, BitWriter().put(2, 3).put(0, 4).put(0, 60)),
-        "range",
+        EITHER,
     )
+    for more, reject in ((36, None), (37, EITHER)):
+        bits = _start_ms(2).put(4, 3).eg(1 << more, 0)  # constant second differences
+        about = f"a code of {more} bits after the first one bit"
+        add(f"code-{more}-bits", ["BATCH-6", "BATCH-8"], about, _simple(bits, 2, "time", True).body(), reject)
+
+
+def _start_ms(n: int, second: int = 1700000000) -> BitWriter:
+    """Begin a hand-coded batch without optional columns whose tick is 1 ms."""
+    return BitWriter().eg(n - 1, 0).put(1, 2).put(3, 2).put(0, 7).put(second, 32).put(0, 10)
+
+
+def _add_out_of_range_later(add: Add) -> None:
+    """Values outside the range of their column after the first row."""
+    n = 5
+    raw = BitWriter().put(3, 3)
+    for value in (31123456, 90000001, 31123456, 31123456):
+        raw.put(value, 28)
+    add("lat-raw-over", "BATCH-3", "a raw latitude over 90 degrees", _lat(n, raw), "range")
+    raw = BitWriter().put(3, 3)
+    for value in (31123456, 31123456, 31123456, -90000001):
+        raw.put(value, 28)
+    add("lat-raw-under", "BATCH-3", "a raw latitude under -90 degrees", _lat(n, raw), "range")
+    states = _simple(_start(n), n, "state").eg(3, 4).put(3, 3)
+    for state in (3, 2, 4, 3):
+        states.put(state, 5)
+    add("mode-0-later", "BATCH-3", "mode 0 in the fourth row", states.body(), "range")
+    for first in (181, 200, 255):
+        bits = _simple(_start(2, 4), 2).put(first, 8).put(0, 3)
+        add(f"course-keyframe-{first}", ["BATCH-3", "BATCH-7"], f"course stored {first}", bits.body(), "range")
+        bits = _simple(_start(2, 4), 2).put(first, 8).put(1, 3).put(2, 6).put(0, 2)
+        add(f"course-keyframe-{first}-fixed", "BATCH-3", f"course stored {first}, differences", bits.body(), "range")
+        bits = _simple(_start(2, 4), 2).put(46, 8).put(3, 3).put(first, 8)
+        add(f"course-raw-{first}", ["BATCH-3", "BATCH-7"], f"a raw course stored {first}", bits.body(), "range")
+    still = [[1700000000000 + 1000 * i, *walk(1, 9)[0][1:]] for i in range(255)]
+    body = batch(still, omit=tuple(COLUMNS[4:]))
+    text = format(int.from_bytes(b"\1" + body, "big"), "b")[1:]
+    whole = BitWriter().eg(255, 0)
+    whole.bits += text[len(BitWriter().eg(254, 0).bits) :]
+    add("256-rows-whole", "BATCH-3", "256 rows that are otherwise legal", whole.body(), "range")
+
+
+def _add_times(add: Add) -> None:
+    """Times at the limits, raw times and times that go back."""
+    last = (1 << 32) - 1
+    for name, second in (("2038", 1 << 31), ("2106", last), ("1970", 0)):
+        bits = BitWriter().eg(0, 0).put(1, 2).put(0, 2).put(0, 7).put(second, 32)
+        add(f"year-{name}", "BATCH-8", f"second {second}", _simple(bits, 1).body())
+    for name, step, second, reject in (
+        ("after-2106", 1, last, "range"),
+        ("before-1970", -1, 0, "range"),
+        ("to-2106", 1, last - 1, None),
+        ("to-1970", -1, 1, None),
+        ("back", -1000, 1700000000, None),
+    ):
+        bits = BitWriter().eg(1, 0).put(1, 2).put(0, 2).put(0, 7).put(second, 32)
+        bits.put(1, 3).put(20, 6).put(_zigzag(step), 20)  # first differences, fixed width
+        about = f"a row {step} s after second {second}"
+        add(f"time-{name}", "BATCH-8", about, _simple(bits, 2, "time", True).body(), reject)
+        bits = BitWriter().eg(1, 0).put(1, 2).put(0, 2).put(0, 7).put(second, 32).put(3, 3).put(step, 32)
+        add(f"time-raw-{name}", ["BATCH-8", "BATCH-4"], f"{about}, raw", _simple(bits, 2, "time", True).body(), reject)

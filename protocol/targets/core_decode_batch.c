@@ -1,7 +1,7 @@
 /* --- position batches --------------------------------------------------------------------------------------- */
 
 enum { CONSTANT, FIXED, RICE, RAW };
-enum { RUNS = 13, ESCAPE = 12, LONGEST = 36 };
+enum { RUNS = 13, ESCAPE = 12, LONGEST = 36 }; /* LONGEST: bits after the first one bit of a code */
 static const int32_t ticks_ms[4] = {1000, 100, 10, 1};
 
 typedef struct {
@@ -104,6 +104,7 @@ static void put_value(sink *s, pl_row *row, int64_t v)
     const column_rule *c = s->rule;
     if (!c) {
         row->time_ms = s->start + v * s->unit;
+        s->bad |= row->time_ms < 0 || row->time_ms > PL_TIME_MAX_MS;
         return;
     }
     if (v < s->lowest || (c->modulus && v >= c->modulus) || (v + s->offset) * s->divisor >= (int64_t)c->high + s->divisor)
@@ -201,6 +202,8 @@ int pl_track_decode(const uint8_t *body, size_t len, pl_row *rows, size_t max_ro
     if (n > max_rows)
         return PL_ERR_SPACE;
     get_column(&b, &s, rows, n, 0, 32, true);
+    if (!b.error && s.bad)
+        return PL_REJECT_RANGE;
     for (size_t i = 0; i < PL_COLUMNS - 1 && !b.error; i++) {
         const column_rule *c = &columns[i];
         if (c->optional) {

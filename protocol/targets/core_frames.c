@@ -1,6 +1,5 @@
 /* --- frames ------------------------------------------------------------------------------------------------- */
 
-enum { REJECT_INTERVAL_MS = 10000, REPLAY_REJECT_INTERVAL_MS = 60000 };
 
 /* HMAC-SHA256(device key, label | epoch); `ch` has the device key and no context. */
 static void derive(const pl_channel *ch, const char *label, uint32_t epoch, uint8_t derived[32])
@@ -96,7 +95,8 @@ static int read_parts(const pl_channel *ch, uint8_t *data, size_t len, pl_frame 
     out->tail = data + end;
     out->tail_len = 0;
     if (flags & PL_FLAG_TAIL) {
-        bool critical = false;
+        bool critical = false, legal_types = true;
+        uint8_t types[16] = {0}; /* bit of each type that was present */
         if (end == PL_HEADER || (size_t)data[end - 1] > end - 1 - PL_HEADER)
             return PL_REJECT_LENGTH;
         out->tail_len = data[end - 1];
@@ -104,8 +104,15 @@ static int read_parts(const pl_channel *ch, uint8_t *data, size_t len, pl_frame 
         for (size_t at = 0; at < out->tail_len; at += 2u + out->tail[at + 1]) {
             if (at + 2 > out->tail_len || at + 2u + out->tail[at + 1] > out->tail_len)
                 return PL_REJECT_LENGTH;
+            uint8_t type = out->tail[at] & 127, length = out->tail[at + 1], bit = (uint8_t)(1 << (type & 7));
             critical |= out->tail[at] >> 7;
+            legal_types &= type && !(types[type >> 3] & bit);
+            types[type >> 3] |= bit;
+            for (size_t i = 0; i < sizeof extension_rules / sizeof *extension_rules; i++)
+                legal_types &= type != extension_rules[i].type || (length >= extension_rules[i].low && length <= extension_rules[i].high);
         }
+        if (!legal_types)
+            return PL_REJECT_RANGE;
         if (critical)
             return PL_REJECT_CRITICAL;
         end -= 1 + out->tail_len;
@@ -235,9 +242,9 @@ bool pl_may_reject(pl_reject_gate *gate, const pl_frame *frame, int reason, int6
     if (!frame->genuine || frame->type == PL_REJECT || reason <= 0 || now_ms < gate->next_ms ||
         (is_replay && now_ms < gate->next_replay_ms))
         return false;
-    gate->next_ms = now_ms + REJECT_INTERVAL_MS;
+    gate->next_ms = now_ms + PL_TIMER_REJECT_INTERVAL_MS;
     if (is_replay)
-        gate->next_replay_ms = now_ms + REPLAY_REJECT_INTERVAL_MS;
+        gate->next_replay_ms = now_ms + PL_TIMER_REPLAY_REJECT_INTERVAL_MS;
     return true;
 }
 

@@ -72,6 +72,29 @@ static const message_rule *rule_of(uint8_t type)
     return NULL;
 }
 
+static uint64_t load_field(const pl_message *message, const field_rule *f, bool *known)
+{
+    const uint8_t *member = (const uint8_t *)message + f->offset;
+    bool text = f->kind == PL_STR || f->kind == PL_BYTES;
+    uint64_t v = text ? load_length(member, f) : load(member, f->kind);
+    *known = !limits[f->limit].has_unknown || v != limits[f->limit].unknown;
+    return v;
+}
+
+static bool pairs_hold(const pl_message *message, const message_rule *rule)
+{
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+        bool first, second;
+        if (pairs[i].type != rule->type)
+            continue;
+        uint64_t a = load_field(message, rule->fields + pairs[i].first, &first);
+        uint64_t b = load_field(message, rule->fields + pairs[i].second, &second);
+        if (pairs[i].ordered ? first && second && a > b : first != second)
+            return false;
+    }
+    return true;
+}
+
 int pl_decode(uint8_t type, const uint8_t *body, size_t len, pl_message *out)
 {
     const message_rule *rule = rule_of(type);
@@ -105,14 +128,14 @@ int pl_decode(uint8_t type, const uint8_t *body, size_t len, pl_message *out)
         }
         at += n;
     }
-    return PL_OK;
+    return pairs_hold(out, rule) ? PL_OK : PL_REJECT_RANGE;
 }
 
 int pl_encode(const pl_message *in, uint8_t *buf, size_t cap, size_t *len)
 {
     const message_rule *rule = rule_of(in->type);
     size_t at = 0;
-    if (!rule)
+    if (!rule || !pairs_hold(in, rule))
         return PL_ERR_RANGE;
     for (const field_rule *f = rule->fields; f < rule->fields + rule->count; f++) {
         const uint8_t *member = (const uint8_t *)in + f->offset;

@@ -12,7 +12,6 @@ local serial_proto = Proto("patrolink_serial", "Patrolink on a serial line")
 local fields = {}
 local experts = {}
 local UNKNOWN = {}
-local TIME_MAX = 4294967295999 -- milliseconds: 32 bits of seconds
 
 local function field(make, key, ...)
     local f = make("patrolink." .. key, ...)

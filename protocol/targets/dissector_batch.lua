@@ -29,7 +29,7 @@ function Bits:eg(k)
     while self:get(1) == 0 do
         n = n + 1
         if n + k > 36 then
-            refuse("range", "a code of more than 36 bits")
+            refuse("range", "a code of more than 36 bits after the first one")
         end
     end
     return math.floor(2 ^ (n + k) - 2 ^ k) + self:get(n + k)
@@ -153,6 +153,9 @@ local function batch(range)
     columns[1], codings[1] = column(bits, 0, n, 32, true, 0)
     for i = 1, n do
         columns[1][i] = start + columns[1][i] * tick
+        if columns[1][i] < 0 or columns[1][i] > TIME_MAX then
+            refuse("range", "time")
+        end
     end
     for j = 2, #COLUMNS do
         local c = COLUMNS[j]

@@ -8,7 +8,7 @@ local function show_tail(range, tree)
     if n > size - 1 then
         refuse("length", "tail")
     end
-    local at, critical = size - 1 - n, nil
+    local at, critical, illegal, seen = size - 1 - n, nil, nil, {}
     while at < size - 1 do
         if at + 2 > size - 1 or at + 2 + range:range(at + 1, 1):uint() > size - 1 then
             refuse("length", "extension")
@@ -18,12 +18,20 @@ local function show_tail(range, tree)
         item:add(f_extension_type, range:range(at, 1))
         item:add(f_critical, range:range(at, 1))
         local kind = range:range(at, 1):uint() % 128
+        local limits = EXTENSION_BYTES[kind] or { 0, 255 }
+        if kind == 0 or seen[kind] or long < limits[1] or long > limits[2] then
+            illegal = kind
+        end
+        seen[kind] = true
         if range:range(at, 1):uint() >= 128 then
             critical = kind
         elseif not EXTENSIONS[kind] then
             item:add_proto_expert_info(e_extension, string.format("extension %d is ignored by this version", kind))
         end
         at = at + 2 + long
+    end
+    if illegal then
+        refuse("range", string.format("extension %d", illegal))
     end
     if critical then
         refuse("critical", string.format("extension %d", critical))

@@ -55,7 +55,7 @@ local function show_integer(f, range, tree)
     local item = tree:add(f.proto, range, f.type == "u64" and range:uint64() or value)
     if value == f.unknown then
         item:append_text(" (not known)")
-        return
+        return value
     elseif f.low and (value < f.low or value > f.high) then
         refuse("range", string.format("%s %.0f", f.name, value))
     end
@@ -68,16 +68,17 @@ local function show_integer(f, range, tree)
     if f.bits then
         show_bits(f, value, item)
     end
+    return value
 end
 
--- Add a field of type str or bytes, whose length is at the start of the range; return the size of both.
+-- Add a field of type str or bytes, whose length is at the start of the range; return the size of both and the length.
 local function show_text(f, range, tree)
     local n = range:range(0, f.size):uint()
     if f.size + n > range:len() then
         refuse("length", f.name)
     end
     local contents = n > 0 and range:range(f.size, n)
-    if n < f.low or n > f.high or (f.type == "str" and contents and not is_utf8(contents:raw())) then
+    if n ~= f.unknown and (n < f.low or n > f.high) or (f.type == "str" and contents and not is_utf8(contents:raw())) then
         refuse("range", f.name)
     end
     if f.type == "str" and contents then
@@ -89,22 +90,37 @@ local function show_text(f, range, tree)
     else
         tree:add(f.proto, contents)
     end
-    return f.size + n
+    return f.size + n, n
+end
+
+-- Refuse a message in which a pair of fields is contradictory. `values` holds numbers and the lengths of str and bytes.
+local function check_pairs(message, values)
+    for _, pair in ipairs(message.pairs or {}) do
+        local first, second = message.fields[pair[1]], message.fields[pair[2]]
+        local a, b = values[pair[1]], values[pair[2]]
+        local a_known, b_known = a ~= first.unknown, b ~= second.unknown
+        if pair.ordered and a_known and b_known and a > b or not pair.ordered and a_known ~= b_known then
+            refuse("range", first.name .. " and " .. second.name)
+        end
+    end
 end
 
 local function show_fields(message, range, tree)
-    local at, size = 0, range:len()
-    for _, f in ipairs(message.fields) do
+    local at, size, values = 0, range:len(), {}
+    for i, f in ipairs(message.fields) do
         if at + f.size > size then
             refuse("length", "the body ends before " .. f.name)
         end
         if f.type == "str" or f.type == "bytes" then
-            at = at + show_text(f, range:range(at), tree)
+            local long
+            long, values[i] = show_text(f, range:range(at), tree)
+            at = at + long
         else
-            show_integer(f, range:range(at, f.size), tree)
+            values[i] = show_integer(f, range:range(at, f.size), tree)
             at = at + f.size
         end
     end
+    check_pairs(message, values)
     if at < size then
         local item = tree:add(f_later, range:range(at))
         local count = size - at == 1 and "1 byte" or size - at .. " bytes"

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from .model import Field, Schema
+from .model import TEXTS, Field, Message, Pair, Schema
 
 _TIME = {"type": ["string", "null"], "format": "date-time", "description": "RFC 3339, UTC"}
 _COMMON = {
@@ -30,7 +30,9 @@ def _number(low: float, high: float, description: str, kind: str = "number") -> 
 def _field(f: Field) -> dict[str, Any]:
     description = f"{f.doc} ({f.unit})" if f.unit else f.doc
     if f.type == "bytes":
-        return {"type": "string", "pattern": f"^([0-9a-f]{{2}}){{{f.low},{f.high}}}$", "description": description}
+        digits = f"([0-9a-f]{{2}}){{{f.low},{f.high}}}"
+        pattern = f"^({digits})?$" if f.unknown == 0 else f"^{digits}$"
+        return {"type": "string", "pattern": pattern, "description": description}
     if f.type == "str":
         return {"type": "string", "maxLength": f.high, "description": description}
     if f.bits:
@@ -40,6 +42,18 @@ def _field(f: Field) -> dict[str, Any]:
     if f.unknown is not None:
         choices.append({"type": "null"})
     return {**(choices[0] if len(choices) == 1 else {"anyOf": choices}), "description": description}
+
+
+def _both_or_none(m: Message, pair: Pair) -> dict[str, Any]:
+    """Return the rule that two fields are both known or both not. An order of fields cannot be expressed."""
+    fields = m.fields or ()
+    first, second = fields[pair.first], fields[pair.second]
+
+    def rule(f: Field, known: bool) -> dict[str, Any]:
+        unknown = {"const": ""} if f.type in TEXTS else {"type": "null"}
+        return {"properties": {f.name: {"not": unknown} if known else unknown}}
+
+    return {"oneOf": [{"allOf": [rule(first, known), rule(second, known)]} for known in (True, False)]}
 
 
 def _object(name: str, description: str, properties: dict[str, Any]) -> dict[str, Any]:
@@ -79,7 +93,9 @@ def render(schema: Schema) -> str:
     for m in schema.messages:
         if m.fields is not None and m.direction != "down":
             fields = {f.name: _field(f) for f in m.fields}
-            messages.append(_object(m.name, m.doc, {**_COMMON, "time": _TIME, **fields}))
+            record = _object(m.name, m.doc, {**_COMMON, "time": _TIME, **fields})
+            together = [_both_or_none(m, pair) for pair in m.pairs if not pair.ordered]
+            messages.append({**record, "allOf": together} if together else record)
     document = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A decoded Patrolink message from a device",

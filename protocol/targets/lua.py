@@ -34,6 +34,9 @@ def _message(m: Message) -> list[str]:
     head += f"confidential = {str(m.confidential).lower()}"
     if m.fields is None:
         return [head + " },"]
+    if m.pairs:
+        rules = [f"{{ {p.first + 1}, {p.second + 1}, ordered = {str(p.ordered).lower()} }}" for p in m.pairs]
+        head += ", pairs = { " + ", ".join(rules) + " }"
     return [head + ", fields = {", *[_field(f) for f in m.fields], "    } },"]
 
 
@@ -64,8 +67,15 @@ def render(schema: Schema) -> str:
         f"local COUNTER_BITS, REPLAY_WINDOW = {p['counter_bits']}, {p['replay_window']}",
         f"local OPTIONAL, STATE = {sum(c.optional for c in schema.columns)}, {names.index('state') + 1}",
         "",
+        f"local TIME_MAX = {schema.columns[0].high} -- milliseconds: 32 bits of seconds",
+        "",
         "local EXTENSIONS = {",
-        *[f"    [{extension['type']}] = {_string(name)}," for name, extension in schema.extensions.items()],
+        *[f"    [{e['type']}] = {_string(name)}," for name, e in schema.extensions.items()],
+        "}",
+        "",
+        "-- Legal lengths of their values.",
+        "local EXTENSION_BYTES = {",
+        *[f"    [{e['type']}] = {{ {e['min_bytes']}, {e['max_bytes']} }}," for e in schema.extensions.values()],
         "}",
         "",
         "local MESSAGES = {",

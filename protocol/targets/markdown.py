@@ -3,7 +3,7 @@
 import re
 
 from . import example
-from .model import TEXTS, Field, Schema, SchemaError
+from .model import TEXTS, Field, Message, Pair, Schema, SchemaError
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:
@@ -43,13 +43,24 @@ def _fields(schema: Schema) -> str:
         rows = []
         for f in m.fields:
             legal = f"{f.low} to {f.high}" + (" bytes" if f.type in TEXTS else "")
-            unknown = "" if f.unknown is None else str(f.unknown)
+            if f.low == f.high:
+                legal = f"{f.low}" + (" bytes" if f.type in TEXTS else "")
+            unknown = "" if f.unknown is None else "empty" if f.type in TEXTS else str(f.unknown)
             rows.append([f.name, f.type, legal, unknown, f.unit, _meaning(f)])
         parts.append(
             f"### {m.name} (type {m.type}, {m.direction}, {m.req})\n\n{m.doc}\n\n"
             + _table(["field", "type", "legal", "unknown", "unit", "description"], rows)
+            + "".join(_pair(m, pair) for pair in m.pairs)
         )
     return "\n\n".join(parts)
+
+
+def _pair(m: Message, pair: Pair) -> str:
+    fields = m.fields or ()
+    first, second = fields[pair.first].name, fields[pair.second].name
+    if pair.ordered:
+        return f"\n\n`{first}` is at most `{second}`, if both are known."
+    return f"\n\n`{first}` and `{second}` are both known, or both not."
 
 
 def _each(values: tuple[int, int, int]) -> str:
@@ -63,7 +74,7 @@ def _columns(schema: Schema) -> str:
         first = "implied 0" if time else f"{_each(c.bits)} bits" if c.k is None else f"EG{c.k}"
         if c.k is not None and c.signed:
             first += " zigzag"
-        legal = "" if time else f"{c.low} to {c.high}"
+        legal = f"{c.low} to {c.high}"
         rows.append(
             [
                 c.name,
@@ -91,8 +102,18 @@ def _order(item: tuple[str, str]) -> tuple[str, int]:
 
 
 def _extensions(schema: Schema) -> str:
-    rows = [[str(e["type"]), name, e["doc"]] for name, e in schema.extensions.items()]
-    return _table(["type", "extension", "description"], rows)
+    rows = [
+        [str(e["type"]), name, f"{e['min_bytes']} to {e['max_bytes']}", e["doc"]]
+        for name, e in schema.extensions.items()
+    ]
+    return _table(["type", "extension", "bytes", "description"], rows)
+
+
+def _timers(schema: Schema) -> str:
+    rows = [
+        [t["req"], name, f"{t['value']} {t['unit']}".strip(), t["level"], t["doc"]] for name, t in schema.timers.items()
+    ]
+    return _table(["id", "timer", "value", "level", "description"], rows)
 
 
 def _reject(schema: Schema) -> str:
@@ -127,6 +148,7 @@ def fill(text: str, schema: Schema) -> str:
         "limits": _limits,
         "requirements": _requirements,
         "extensions": _extensions,
+        "timers": _timers,
     }
 
     def replace(match: re.Match[str]) -> str:

@@ -6,7 +6,7 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -24,6 +24,7 @@ INTEGERS = {
 }
 TEXTS = ("str", "bytes")
 DIRECTIONS = ("up", "down", "both")
+RESERVED = ("record", "message", "device", "counter", "time", "repeated", "expired", "extensions")  # of decoded rows
 
 
 class SchemaError(Exception):
@@ -37,6 +38,7 @@ class Field:
     Attributes:
         low: Minimum; for str and bytes, the minimum length.
         high: Maximum; for str and bytes, the maximum length.
+        unknown: Code for "not known"; for str and bytes, 0 if they may be empty too.
         names: Value by name.
         bits: Names of bits, lowest first.
     """
@@ -60,11 +62,24 @@ class Field:
         return int(self.type[1:]) // 8
 
 
+class Pair(NamedTuple):
+    """A rule on two fields of a message, given by their indices.
+
+    Attributes:
+        ordered: The first is at most the second, if both are known. Else: both are known, or both are not.
+    """
+
+    ordered: bool
+    first: int
+    second: int
+
+
 @dataclass(frozen=True)
 class Message:
     """A message type.
 
     Attributes:
+        pairs: Rules on two fields.
         long_tag: Whether its tag is long, which its number decides.
         confidential: Whether its sender encrypts it.
         fields: None for a position batch.
@@ -79,6 +94,7 @@ class Message:
     since: str
     doc: str
     fields: tuple[Field, ...] | None
+    pairs: tuple[Pair, ...]
 
 
 @dataclass(frozen=True)
@@ -118,6 +134,7 @@ class Schema:
     reject: dict[str, dict[str, Any]]
     requirements: dict[str, str]
     extensions: dict[str, dict[str, Any]]
+    timers: dict[str, dict[str, Any]]
     messages: tuple[Message, ...]
     columns: tuple[Column, ...]
     hash: int
@@ -128,7 +145,8 @@ def _field(raw: dict[str, Any], where: str, since: str) -> Field:
     kind = raw["type"]
     if kind in TEXTS:
         low, high = raw.get("min_bytes", 0), raw["max_bytes"]
-        if not 0 <= low <= high <= (255 if kind == "str" else 65535):
+        unknown = 0 if raw.get("empty") else None
+        if not (1 if raw.get("empty") else 0) <= low <= high <= (255 if kind == "str" else 65535):
             raise SchemaError(f"{where}: {low} to {high} bytes do not fit the length of {kind}")
     elif kind in INTEGERS:
         wide = INTEGERS[kind]
@@ -152,7 +170,7 @@ def _field(raw: dict[str, Any], where: str, since: str) -> Field:
         kind,
         low,
         high,
-        raw.get("unknown"),
+        unknown,
         raw.get("unit", ""),
         names,
         tuple(raw.get("bits", ())),
@@ -170,6 +188,10 @@ def _message(raw: dict[str, Any], long_tag_from: int) -> Message:
     fields = None if raw.get("track") else tuple(_field(f, raw["name"], since) for f in raw["fields"])
     if fields and len({f.name for f in fields}) != len(fields):
         raise SchemaError(f"{raw['name']}: two fields have the same name")
+    if fields and any(f.name in RESERVED for f in fields):
+        raise SchemaError(f"{raw['name']}: no field may have one of the names {', '.join(RESERVED)}")
+    pairs = [_pair(raw["name"], fields or (), True, pair) for pair in raw.get("ordered", ())]
+    pairs += [_pair(raw["name"], fields or (), False, pair) for pair in raw.get("together", ())]
     return Message(
         raw["name"],
         raw["type"],
@@ -180,7 +202,20 @@ def _message(raw: dict[str, Any], long_tag_from: int) -> Message:
         since,
         raw["doc"],
         fields,
+        tuple(pairs),
     )
+
+
+def _pair(message: str, fields: tuple[Field, ...], ordered: bool, pair: list[str]) -> Pair:
+    names = [f.name for f in fields]
+    if len(pair) != 2 or not set(pair) <= set(names):
+        raise SchemaError(f"{message}: a pair must name two fields, not {pair}")
+    first, second = (names.index(name) for name in pair)
+    if ordered and any(f.type in TEXTS for f in (fields[first], fields[second])):
+        raise SchemaError(f"{message}: {pair} are not both numbers")
+    if not ordered and None in (fields[first].unknown, fields[second].unknown):
+        raise SchemaError(f"{message}: both fields of {pair} need a code for not known")
+    return Pair(ordered, first, second)
 
 
 def _three(value: int | list[int]) -> tuple[int, int, int]:
@@ -234,6 +269,7 @@ def load(path: Path) -> Schema:
         raw["reject"],
         requirements,
         raw["extension"],
+        raw["timer"],
         messages,
         tuple(_column(c) for c in raw["column"]),
         int.from_bytes(hashlib.sha256(canonical.encode()).digest()[:4], "big"),

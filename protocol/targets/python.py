@@ -2,17 +2,20 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
-from .model import INTEGERS, TEXTS, Field, Schema
+from .model import INTEGERS, TEXTS, Field, Message, Pair, Schema
 
 _LETTER = {"u8": "B", "i8": "b", "u16": "H", "i16": "h", "u32": "I", "i32": "i", "u64": "Q", "str": "s", "bytes": "x"}
 _HEAD = '"""{} Generated from protocol/schema.toml by protocol/generate.py; do not edit."""'
 
 
 def _spec(f: Field) -> str:
-    """Return name:letter[:min[:max[:unknown]]], or name:s:max_bytes[:min_bytes]; limits of the type are omitted."""
+    """Return name:letter[:min[:max[:unknown]]], or name:s:max_bytes[:min_bytes[:0]]; limits of the type are omitted."""
     if f.type in TEXTS:
-        return f"{f.name}:{_LETTER[f.type]}:{f.high}" + (f":{f.low}" if f.low else "")
+        return (
+            f"{f.name}:{_LETTER[f.type]}:{f.high}" + (f":{f.low}" if f.low else "") + (":0" if f.unknown == 0 else "")
+        )
     low, high = INTEGERS[f.type]
     parts = [f.name, _LETTER[f.type]]
     parts += ["" if f.low == low else str(f.low), "" if f.high == high else str(f.high)]
@@ -28,6 +31,11 @@ def _lines(words: list[str], width: int) -> list[str]:
             lines.append("")
         lines[-1] += (" " if lines[-1] else "") + word
     return lines
+
+
+def _pair(m: Message, pair: Pair) -> str:
+    fields = m.fields or ()
+    return fields[pair.first].name + "=<"[pair.ordered] + fields[pair.second].name
 
 
 def _mask(types: list[int]) -> str:
@@ -57,6 +65,7 @@ def _constants(schema: Schema) -> list[str]:
         f"MAX_BATCH = {p['max_batch']}",
         f"REPLAY_WINDOW = {p['replay_window']}",
         f"SCHEMA_HASH = 0x{schema.hash:08X}",
+        f"TIME_MAX_MS = {schema.columns[0].high}",
         "",
         "# Bit t is set if type t is allowed up, is allowed down, is encrypted by its sender.",
         f"UP = {_mask([m.type for m in schema.messages if m.direction != 'down'])}",
@@ -65,7 +74,14 @@ def _constants(schema: Schema) -> list[str]:
         "",
         *[f"{m.name.upper()} = {m.type}" for m in schema.messages],
         "",
+        "# Type, minimum and maximum length of each extension of this protocol; all are elective.",
+        f"EXTENSIONS = ({', '.join(_extension(e) for e in schema.extensions.values())},)",
+        "",
     ]
+
+
+def _extension(extension: dict[str, Any]) -> str:
+    return f"({extension['type']}, {extension['min_bytes']}, {extension['max_bytes']})"
 
 
 def _message_table(schema: Schema) -> list[str]:
@@ -74,12 +90,15 @@ def _message_table(schema: Schema) -> list[str]:
         f'REASONS = "{" ".join(sorted(schema.reject, key=lambda n: schema.reject[n]["code"]))}"',
         "",
         "# One line per message: type, name, one word per field: name:letter[:min[:max[:unknown]]], or",
-        "# name:s:max_bytes[:min_bytes]. One text, because tables of tuples would need ten times the memory.",
+        "# name:s:max_bytes[:min_bytes[:0]] (0: may be empty); then one word per pair of fields: lat_e7=lon_e7 (both",
+        "# known or both unknown), lost<packets (at most, if both are known). One text, because tables of tuples would",
+        "# need ten times the memory.",
         "MESSAGES = (",
         '    "\\n"',
     ]
     for m in schema.messages:
-        parts = _lines([str(m.type), m.name, *[_spec(f) for f in m.fields or ()]], 105)
+        words = [_spec(f) for f in m.fields or ()] + [_pair(m, pair) for pair in m.pairs]
+        parts = _lines([str(m.type), m.name, *words], 105)
         parts[-1] += "\\n"
         lines += [f'    "{part}"' for part in parts]
     return [*lines, ")", ""]
@@ -124,7 +143,7 @@ def render_names(schema: Schema) -> str:
         for f in m.fields or ():
             if f.bits:
                 lines += [f'    ("{m.name}", "{f.name}"): (', *[f'        "{b}",' for b in f.bits], "    ),"]
-    lines += ["}", ""]
+    lines += ["}", "", *[f"TIMER_{name.upper()} = {timer['value']}" for name, timer in schema.timers.items()], ""]
     return "\n".join(lines)
 
 
@@ -153,4 +172,7 @@ def render_enums(schema: Schema, used: set[str]) -> str:
             values.update({f"{prefix}_{name.upper()}": f"0x{1 << i:X}" for i, name in enumerate(f.bits or ())})
             constants = [f"{name} = {value}" for name, value in values.items() if name in used]
             lines += ["", *constants] if constants else []
+    timers = {f"TIMER_{name.upper()}": timer["value"] for name, timer in schema.timers.items()}
+    constants = [f"{name} = {value}" for name, value in timers.items() if name in used]
+    lines += ["", *constants] if constants else []
     return "\n".join(lines) + "\n"

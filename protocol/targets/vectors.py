@@ -9,15 +9,17 @@ from typing import Any
 
 import patrolink_enums as enums
 import patrolink_messages as m
-from patrolink_protocol import decode, frame, key_derivation, tail, track_decoder, track_encoder
+from patrolink_protocol import decode, frame, key_derivation, track_decoder, track_encoder
 from patrolink_protocol.errors import RejectError
 
 from .model import SchemaError
 
 KEY = bytes(range(32))
 DEVICE = "vector-1"
+OTHER_DEVICE = "Vector_2-with-an-id-of-32-chars0"
 U = enums.UNKNOWN
 Vector = dict[str, Any]
+Reject = str | list[str] | None
 COLUMNS = ("time_ms", "lat", "lon", "state", "alt", "speed", "course", "hacc", "sats", "battery")
 
 
@@ -52,16 +54,16 @@ def seal(kind: int, body: bytes, counter: int = 1, direction: int = 0, epoch: in
         counter: Frame counter.
         direction: 0 up, 1 down.
         epoch: Key epoch.
-        **over: extensions; tail: whether the body ends with a tail; encrypted: whether body and tail are encrypted;
+        **over: device; extensions; tail: whether the body ends with a tail; encrypted: whether both are encrypted;
             flags to be set beside those; version.
     """
-    channel = frame.Channel(KEY, DEVICE.encode(), direction, epoch)
+    channel = frame.Channel(KEY, over.get("device", DEVICE).encode(), direction, epoch)
     flags = over.get("flags", 0) | (m.FLAG_PHASE if channel.phase else 0)
     buf = bytearray(4096)
     end = frame.HEADER_BYTES + len(body)
     buf[frame.HEADER_BYTES : end] = body
     if "extensions" in over:
-        end = tail.write_into(buf, end, over["extensions"])
+        end = _write_tail(buf, end, over["extensions"])
     if "extensions" in over or over.get("tail", False):
         flags |= m.FLAG_TAIL
     if over.get("encrypted", False):
@@ -75,6 +77,14 @@ def seal(kind: int, body: bytes, counter: int = 1, direction: int = 0, epoch: in
     return data + tag
 
 
+def _write_tail(buf: bytearray, end: int, extensions: list[tuple[int, int, bytes]]) -> int:
+    """Append a tail without the checks of `tail.write_into`, and return the offset after it."""
+    raw = b"".join(bytes([kind | critical << 7, len(value)]) + value for kind, critical, value in extensions)
+    raw += bytes([len(raw)])
+    buf[end : end + len(raw)] = raw
+    return end + len(raw)
+
+
 def plain(message: dict[str, Any]) -> dict[str, Any]:
     """Return a decoded message for JSON: bytes as hex digits."""
     return {k: v.hex() if isinstance(v, bytes) else v for k, v in message.items()}
@@ -86,9 +96,7 @@ class Builder:
     def __init__(self) -> None:
         self.vectors: list[Vector] = []
 
-    def add(
-        self, name: str, req: str | list[str], about: str, data: bytes, reject: str | None = None, **at: Any
-    ) -> None:
+    def add(self, name: str, req: str | list[str], about: str, data: bytes, reject: Reject = None, **at: Any) -> None:
         """Add a vector of a frame.
 
         Args:
@@ -96,31 +104,30 @@ class Builder:
             req: Requirements that it tests.
             about: Description.
             data: The frame.
-            reject: Name of the reason for which it must be refused; None if it must be accepted.
-            **at: direction and epoch of the receiver.
+            reject: Name of the reason for which it must be refused, or a list of reasons that are all right; None if it
+                must be accepted.
+            **at: direction, epoch and device of the receiver.
 
         Raises:
             SchemaError: the codec disagrees.
         """
-        direction, epoch = at.get("direction", 0), at.get("epoch", 0)
+        direction, epoch, device = at.get("direction", 0), at.get("epoch", 0), at.get("device", DEVICE)
         vector: Vector = {
             "id": name,
             "req": [req] if isinstance(req, str) else req,
             "about": about,
             "key": KEY.hex(),
-            "device": DEVICE,
+            "device": device,
             "direction": direction,
             "epoch": epoch,
             "frame": data.hex(),
         }
-        got = run(data, direction, epoch)
-        if got.get("reject") != reject:
+        got = run(data, direction, epoch, device=device)
+        if got.get("reject") not in (reject if isinstance(reject, list) else [reject]):
             raise SchemaError(f"vector {name}: the codec returns {got} instead of {reject}")
-        self.vectors.append({**vector, **got})
+        self.vectors.append({**vector, **(got if reject is None else {"reject": reject})})
 
-    def body(
-        self, name: str, req: str | list[str], about: str, kind: int, body: bytes, reject: str | None = None
-    ) -> None:
+    def body(self, name: str, req: str | list[str], about: str, kind: int, body: bytes, reject: Reject = None) -> None:
         """Add a vector of an authentic frame with this body; arguments as in `add`."""
         direction = 0 if m.UP >> kind & 1 else 1
         self.add(name, req, about, seal(kind, body, direction=direction), reject, direction=direction)

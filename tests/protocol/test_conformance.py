@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from patrolink.core.capture import Record
 from patrolink.core.decoder import Decoder
+from patrolink.transport.serial_line import FrameUnpacker, pack_frame
 from patrolink_protocol import frame
 from patrolink_protocol.errors import RejectError
 from run import Program, check, load, main
@@ -28,8 +29,8 @@ MANY = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCh
 class Codec(Program):
     """Runs the compiled C codec through a pipe."""
 
-    def frame(self, data: bytes, direction: int = 0, epoch: int = 0) -> dict:
-        return self.ask(f"F {vectors.KEY.hex()} {vectors.DEVICE} {direction} {epoch} {data.hex() or '-'}")
+    def frame(self, data: bytes, direction: int = 0, epoch: int = 0, device: str = vectors.DEVICE) -> dict:
+        return self.ask(f"F {vectors.KEY.hex()} {device} {direction} {epoch} {data.hex() or '-'}")
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +56,11 @@ def test_c_codec_passes_every_vector(codec):
 def test_c_codec_encodes_decoded_messages_to_the_same_message(codec, name):
     for vector in load(name):
         data = bytes.fromhex(vector["frame"])
-        encoded = codec.frame(data, vector["direction"], vector["epoch"]).get("again")
-        if encoded is None or vector["extensions"] or vector["id"].endswith(("-later", "tail-empty")):
+        at = vector["direction"], vector["epoch"]
+        encoded = codec.frame(data, *at, vector["device"]).get("again")
+        if not encoded or vector["extensions"] or vector["id"].endswith(("-later", "tail-empty")):
             continue
-        decoded = vectors.run(bytes.fromhex(encoded), vector["direction"], vector["epoch"])
+        decoded = vectors.run(bytes.fromhex(encoded), *at, device=vector["device"])
         assert decoded["message"] == vector["message"], vector["id"]
         if vector["message"]["message"] != "position_batch":
             assert encoded == vector["frame"], vector["id"]
@@ -94,9 +96,10 @@ def test_host_decoder_passes_the_uplink_sequences():
 
 def test_every_requirement_has_a_vector():
     schema = model.load(PROTOCOL / "schema.toml")
-    tested = {req for name in FILES for vector in load(name) for req in vector["req"]}
+    every = [vector for name in (*FILES, "serial.json") for vector in load(name)]
+    tested = {req for vector in every for req in vector["req"]}
     assert tested == set(schema.requirements)
-    ids = [vector["id"] for name in FILES for vector in load(name)]
+    ids = [vector["id"] for vector in every]
     assert len(ids) == len(set(ids))
 
 
@@ -107,7 +110,7 @@ def test_every_truncated_or_flipped_vector_is_refused(codec):
             data = bytes.fromhex(vector["frame"])
             if "reject" in vector:
                 continue
-            channel = frame.Channel(vectors.KEY, vectors.DEVICE.encode(), vector["direction"], vector["epoch"])
+            channel = frame.Channel(vectors.KEY, vector["device"].encode(), vector["direction"], vector["epoch"])
             for bad in damaged(data):
                 with pytest.raises(RejectError) as caught:
                     channel.open_frame(bad)
@@ -115,7 +118,7 @@ def test_every_truncated_or_flipped_vector_is_refused(codec):
     for vector in load("frames.json"):
         if "reject" not in vector:
             for bad in damaged(bytes.fromhex(vector["frame"])):
-                result = codec.frame(bad, vector["direction"], vector["epoch"])
+                result = codec.frame(bad, vector["direction"], vector["epoch"], vector["device"])
                 assert result["reject"] in ("length", "version", "tag")
 
 
@@ -197,3 +200,25 @@ def test_any_rows_are_encoded_to_the_same_bytes(codec, rows_in, resolution):
     # Rows are quantized now, so that Python encodes them to the same bytes.
     rows = [[enums.UNKNOWN if v is None else v for v in row] for row in result["message"]["rows"]]
     assert result["again"] == vectors.seal(m.POSITION_BATCH, vectors.batch(rows, resolution)).hex()
+
+
+def test_host_passes_the_serial_vectors():
+    for vector in load("serial.json"):
+        unpacker = FrameUnpacker()
+        frames = [frame.hex() for frame in unpacker.feed(bytes.fromhex(vector["bytes"]))]
+        assert (frames, unpacker.invalid) == (vector["frames"], vector["invalid"]), vector["id"]
+        if "frame" in vector:
+            assert pack_frame(bytes.fromhex(vector["frame"])).hex() == vector["bytes"], vector["id"]
+
+
+def test_serial_vectors_in_pieces_give_the_same_frames(codec):
+    """The state of a line is kept between reads, and between the vectors: each ends with a zero byte."""
+    rnd = random.Random(seed := random.randrange(1 << 32))
+    for vector in load("serial.json"):
+        data = bytes.fromhex(vector["bytes"])
+        at, frames, invalid = 0, [], 0
+        while at < len(data):
+            n = rnd.choice((1, 2, 254, 1000))
+            answer = codec.ask(f"U {data[at : at + n].hex()}")
+            frames, invalid, at = frames + answer["frames"], invalid + answer["invalid"], at + n
+        assert (frames, invalid) == (vector["frames"], vector["invalid"]), (vector["id"], f"seed {seed}")

@@ -197,7 +197,7 @@ def test_command_is_not_obeyed_twice(site):
     assert site.next("answer")["result"] == DONE
     site.device.send(frame)
     reject = site.next("answer", "reject")
-    assert reject == {"message": "reject", "counter": 1, "message_type": hub.COMMAND, "reason": 6, "detail": ""}
+    assert reject == {"message": "reject", "refused_counter": 1, "message_type": hub.COMMAND, "reason": 6, "detail": ""}
     site.stop()
     site.start()
     site.device.send(frame)
@@ -219,7 +219,7 @@ def test_only_genuine_frames_are_answered_with_reject(site):
     bad = site.codec.encode(hub.COMMAND, hub.command(STATUS) | {"extensions": [[0x82, "00"]]}, 10, flags=8)
     site.device.send(bad)
     reject = site.next("reject", "answer")
-    assert (reject["message"], reject["counter"], reject["reason"]) == ("reject", 10, 8)
+    assert (reject["message"], reject["refused_counter"], reject["reason"]) == ("reject", 10, 8)
 
 
 TEXT = {

@@ -213,7 +213,7 @@ def command(name: str, counter: int, **values) -> bytes:
     """Return a signed command to the device, as the hub sends it."""
     buf = bytearray(m.MAX_FRAME)
     texts = {"operator": b"duty", "name": b"", "value": b"ambient"}
-    values = {"command_id": counter, "action": 6, "expires_ms": 1 << 60, **texts, **values}
+    values = {"command_id": counter, "action": 6, "expires_ms": m.TIME_MAX_MS, **texts, **values}
     end = codec.encode_into(m.COMMAND, values, buf, frame.HEADER_BYTES)
     downlink = frame.Channel(keys_of([name])[name], name.encode(), frame.DOWNLINK)
     return bytes(buf[: downlink.seal_into(buf, m.COMMAND, counter, end)])

@@ -112,3 +112,71 @@ def test_illegal_values_are_refused():
     hello[17] = 0xFF
     assert reject_reason(m.HELLO, bytes(hello)) == "range"
     assert reject_reason(31, b"") == "type"
+
+
+POSITION = {"event_id": 1, "kind": 1, "phase": 0, "ack_wanted": 1, "cause": 0, "time_ms": 1, "lat_e7": 1, "lon_e7": 2}
+
+
+def test_values_of_a_wrong_type_raise_field_error():
+    event = dict(POSITION)
+    event["text"] = b""
+    for name, value in (
+        ("event_id", float("nan")),
+        ("event_id", float("inf")),
+        ("time_ms", 1.5),
+        ("kind", "1"),
+        ("text", "text"),
+        ("text", 5),
+        ("text", b"\xc3\x28"),
+        ("text", b"\xed\xa0\x80"),
+        ("text", b"\xff"),
+        ("time_ms", m.TIME_MAX_MS + 1),
+    ):
+        values = dict(event)
+        values[name] = value
+        try:
+            encode(m.EVENT, values)
+        except codec.FieldError as e:
+            assert name in str(e), (name, value, str(e))
+            continue
+        raise AssertionError((name, value))
+    assert decode.decode(m.EVENT, encode(m.EVENT, event))["lat_e7"] == 1
+
+
+def test_contradictory_pairs_are_refused_by_encoder_and_decoder():
+    event = dict(POSITION)
+    event["text"] = b"x"
+    body = bytearray(encode(m.EVENT, event))
+    for name in ("lat_e7", "lon_e7"):
+        for unknown in (None, -(1 << 31)):
+            values = dict(event)
+            values[name] = unknown
+            try:
+                encode(m.EVENT, values)
+            except codec.FieldError as e:
+                assert "lat_e7 and lon_e7" in str(e)
+                continue
+            raise AssertionError(name)
+    values = dict(event)
+    values["lat_e7"] = values["lon_e7"] = None
+    assert decode.decode(m.EVENT, encode(m.EVENT, values))["lon_e7"] is None
+    body[16:20] = b"\x80\x00\x00\x00"
+    assert reject_reason(m.EVENT, bytes(body)) == "range"
+
+
+def test_utf8_is_that_of_rfc_3629():
+    for text in ("", "a", "\x00", "\x7f", "\x80", "\u07ff", "\u0800", "\ud7ff", "\ue000", "\uffff", "\U0010ffff"):
+        assert codec.is_utf8(text.encode()), text
+        assert codec.is_utf8(b"a" + text.encode() + b"b")
+    for data in (
+        b"\x80",
+        b"\xc1\xbf",
+        b"\xc2",
+        b"\xc2a",
+        b"\xe0\x9f\xbf",
+        b"\xed\xbf\xbf",
+        b"\xf0\x8f\xbf\xbf",
+        b"\xf5",
+    ):
+        assert not codec.is_utf8(data) and not codec.is_utf8(b"a" + data + b"b"), data
+    assert not codec.is_utf8(b"\xf4\x90\x80\x80") and not codec.is_utf8(b"\xe2\x82") and not codec.is_utf8(b"\xff")

@@ -10,13 +10,10 @@ storage refuses to remove is not sent again in this boot; its removal is retried
 import binascii
 import struct
 
+import patrolink_enums as enums
 from agent.link.removal import Removal
 from patrolink_protocol import frame as framing
-from patrolink_protocol.native import const
 
-_FIRST_RETRY_MS = const(10000)
-_RETRY_MAX_MS = const(600000)
-_OPEN_RETRY_MS = const(60000)  # of an event that was answered and is not closed
 LIMIT = 32
 
 
@@ -25,7 +22,7 @@ class _Entry:
         self.source = source  # name of the file, or the frame itself when storage failed
         self.event_id = event_id
         self.due_ms = 0
-        self.retry_ms = _FIRST_RETRY_MS
+        self.retry_ms = enums.TIMER_EVENT_REPEAT_MS
         self.is_answered = False
 
 
@@ -132,7 +129,7 @@ class EventQueue:
                     self._sending = entry
                     return self._buf[:n]
                 self.faults += 1
-                entry.due_ms = now_ms + _RETRY_MAX_MS
+                entry.due_ms = now_ms + enums.TIMER_EVENT_REPEAT_MAX_MS
         return None
 
     def acknowledge(self):
@@ -141,7 +138,7 @@ class EventQueue:
         if entry is not None:
             entry.due_ms = self._now_ms() + entry.retry_ms
             if not entry.is_answered:
-                entry.retry_ms = min(2 * entry.retry_ms, _RETRY_MAX_MS)
+                entry.retry_ms = min(2 * entry.retry_ms, enums.TIMER_EVENT_REPEAT_MAX_MS)
 
     def retry_all(self):
         """Make all events due: a session has begun, and answers may have been lost with the previous one."""
@@ -159,8 +156,8 @@ class EventQueue:
         answered = [entry for entry in self._entries if entry.event_id == event_id]
         for entry in answered:
             self._count_answer(entry)
-            entry.retry_ms = _OPEN_RETRY_MS
-            entry.due_ms = self._now_ms() + _OPEN_RETRY_MS
+            entry.retry_ms = enums.TIMER_EVENT_OPEN_REPEAT_MS
+            entry.due_ms = self._now_ms() + enums.TIMER_EVENT_OPEN_REPEAT_MS
         return len(answered)
 
     def _count_answer(self, entry):

@@ -99,7 +99,9 @@ def _values(files, clip):
         yield
     if event_stem is None:  # the event is in the clip that this one follows
         v["pre_event_ms"] = 0
-    return v if v["segments"] and "signer" in v and "chain" in v else None
+    v["pre_event_ms"] = min(v["pre_event_ms"], v["duration_ms"])  # a segment cut by a power loss has no duration
+    lengths = [len(v[name]) for name in ("signer", "chain", "signature")]
+    return v if v["segments"] and lengths == [clip_format.PUBLIC_KEY_BYTES, 32, 64] else None
 
 
 def _add_head(v, fields, clip):

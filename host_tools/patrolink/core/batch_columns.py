@@ -38,7 +38,6 @@ _RULES = {r: [_Rule(*column) for column in track_encoder.column_specs(r)[1:]] fo
 NAMES: tuple[str, ...] = ("time", *(rule.name for rule in _RULES[6]))
 _TICKS_MS = np.array(track_encoder.TICKS_MS, np.int64)
 _GROUP_MIN = 8  # a smaller group is not worth its overhead
-_TIME_MAX_MS = (1 << 32) * 1000 - 1
 _HEAD_BITS = 40  # of any batch
 _RAW_SECOND = 7  # raw values have no second differences
 
@@ -108,7 +107,7 @@ def _decode_group(reader: BitReader, at: Ints, key: int) -> tuple[Columns, Bools
     if tick != 3:
         times *= _TICKS_MS[tick]
     columns: Columns = {"time": times + start_ms[:, None]}
-    valid &= (columns["time"].min(axis=1) >= 0) & (columns["time"].max(axis=1) <= _TIME_MAX_MS)
+    valid &= (columns["time"].min(axis=1) >= 0) & (columns["time"].max(axis=1) <= m.TIME_MAX_MS)
     for rule in _RULES[resolution]:
         batches: Ints | slice = slice(None)
         if rule.optional:

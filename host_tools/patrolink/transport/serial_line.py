@@ -64,7 +64,11 @@ def _unpack(block: bytes) -> bytes | None:
     except cobs.DecodeError:
         return None
     frame, check = data[:-2], data[-2:]
-    return frame if len(data) > 2 and binascii.crc_hqx(frame, _CRC_INITIAL).to_bytes(2, "big") == check else None
+    return (
+        frame
+        if 2 < len(data) <= m.MAX_FRAME + 2 and binascii.crc_hqx(frame, _CRC_INITIAL).to_bytes(2, "big") == check
+        else None
+    )
 
 
 class SerialTransport:

@@ -25,6 +25,7 @@ from targets import vectors
 
 from tests.support import codec_extension
 from tests.support.json_lines import records, summary
+from tests.support.paths import ROOT
 from tests.support.polling import TIMEOUT_S
 
 KEY = bytes(range(32))
@@ -133,6 +134,23 @@ def test_capture_without_positions_gives_empty_files(write_capture, keys_file, c
             assert json.loads(out) == {"type": "FeatureCollection", "features": []}
         else:
             assert "<trkpt" not in out
+
+
+def test_every_format_writes_rows_of_every_legal_time(write_capture, tmp_path, capsys):
+    """A genuine frame whose row is in the year 935 is refused; rows in 1970 and 2106 are written."""
+    listed = json.loads((ROOT / "protocol" / "vectors" / "batches.json").read_text(encoding="utf-8"))["vectors"]
+    frames = {vector["id"]: bytes.fromhex(vector["frame"]) for vector in listed}
+    before_1970 = "220000000a4801954fc402000000000400000000076ba0041ce0ca044c009325797d7ab9e979"
+    legal = [frames[name] for name in ("batch-year-1970", "batch-year-2106")]
+    keys = tmp_path / "keys.toml"
+    keys.write_text(f'[devices]\n"vector-1" = "{KEY.hex()}"\n')
+    keys.chmod(0o600)
+    for data, code, rows in ((bytes.fromhex(before_1970), 1, 0), (legal[0], 0, 1), (legal[1], 0, 1)):
+        capture = str(write_capture(Record(NOW, "vector-1", data)))
+        for output_format, row in (("gpx", "<trkpt"), ("jsonl", '"position"'), ("csv", ",vector-1,")):
+            assert main(["decode", capture, "--keys", str(keys), "--format", output_format]) == code
+            out, err = capsys.readouterr()
+            assert out.count(row) == rows and ("range" in err) == (code == 1), output_format
 
 
 def test_json_summary_is_the_last_line(write_capture, keys_file, tmp_path, capsys):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from patrolink_messages import COMMAND
-from patrolink_names import NAMES
+from patrolink_names import NAMES, TIMER_COMMAND_EXPIRY_MS
 
 from patrolink.core.clock import Clock
 from patrolink.core.errors import UserError
@@ -15,7 +15,6 @@ from patrolink.hub.infra.device_sender import DeviceSender
 from patrolink.hub.infra.persistence import PersistentCounter
 
 _ACTIONS = {name: code for code, name in NAMES["command", "action"].items()}
-_EXPIRY_MS = 30_000  # a device ignores a command that arrives later
 _AMBIENT = "ambient"  # value of the command `call` that opens the microphone
 _ENDING_ACTIONS = ("live_view_stop",)  # storage that is full must not keep a camera running
 _OF_BARRED = ("stun", "revive", "rotate_key")  # commands that a barred device is sent
@@ -114,7 +113,7 @@ class Commands:
             raise UserError(
                 f"name or value is too long; use at most {_MAX_NAME_BYTES} and {_MAX_VALUE_BYTES} bytes in UTF-8"
             )
-        command_id, expires_ms = self.new_id(), self._clock.unix_ms() + _EXPIRY_MS
+        command_id, expires_ms = self.new_id(), self._clock.unix_ms() + TIMER_COMMAND_EXPIRY_MS
         record = self._audit.defer if action in _ENDING_ACTIONS else self._audit.write
         record(operator, "command", device=device, command=command_id, action=action, number=number, value=value)
         fields = {"command_id": command_id, "action": _ACTIONS[action], "expires_ms": expires_ms, "number": number}

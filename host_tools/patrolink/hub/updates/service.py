@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from patrolink_messages import FIRMWARE
-from patrolink_names import NAMES
+from patrolink_names import NAMES, TIMER_FIRMWARE_EXPIRY_MS
 
 from patrolink.core.clock import Clock
 from patrolink.core.decoder import Row
@@ -29,7 +29,6 @@ from patrolink.hub.updates.target import Cancel, Changed, Effect, Offer, Stopped
 
 APPLIED_FILE = "campaigns-applied.json"  # what this hub has applied; `patrolink ota` waits for it
 _POLL_S = 0.5
-_EXPIRY_MS = 600_000  # a device refuses a command that arrives later
 _ACTIONS = {name: code for code, name in NAMES["firmware", "action"].items()}
 _OPERATOR_BYTES_MAX = 40
 
@@ -243,7 +242,7 @@ class UpdateService:
 
     def _send(self, campaign: Campaign, device: str, command: int, values: dict[str, Any]) -> None:
         operator = campaign.plan.who.encode()[:_OPERATOR_BYTES_MAX]
-        times = {"expires_ms": self._clock.unix_ms() + _EXPIRY_MS, "operator": operator}
+        times = {"expires_ms": self._clock.unix_ms() + TIMER_FIRMWARE_EXPIRY_MS, "operator": operator}
         version = values["version"].encode()
         self._sender.send(device, FIRMWARE, {**values, **times, "command_id": command, "version": version})
         self._metrics.counts["update_commands"] += 1
