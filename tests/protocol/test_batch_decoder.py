@@ -3,8 +3,11 @@
 import json
 import random
 import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import patrolink_messages as m
 import pytest
 from patrolink.core import batch_columns, batch_decoder
@@ -248,3 +251,18 @@ def test_encrypted_bodies_of_many_devices_are_decrypted_together():
         bodies.append(body)
     opened = BatchOpener(secrets).open(records)
     assert set(opened.outcomes) == {""} and [bytes(body) for body in opened.bodies] == bodies
+
+
+def test_the_c_codec_is_used_where_it_is_installed_in_the_same_version(extension, monkeypatch):
+    monkeypatch.setitem(sys.modules, "patrolink_codec", extension)
+    assert isinstance(batch_decoder.parts_decoder(), ExtensionDecoder)
+    for other in (None, SimpleNamespace(VERSION="0.0.1")):
+        monkeypatch.setitem(sys.modules, "patrolink_codec", other)
+        assert isinstance(batch_decoder.parts_decoder(), batch_columns.NumpyDecoder)
+
+
+def test_the_c_codec_refuses_ends_outside_the_data(extension):
+    for ends in ([3], [2, 1], [1, 2, 3]):
+        with pytest.raises(ValueError, match="must ascend within the data"):
+            extension.decode_batches(b"ab", np.array(ends, np.uint32).tobytes())
+    assert extension.decode_batches(b"", b"") == (b"",) * (1 + len(batch_decoder.NAMES))
