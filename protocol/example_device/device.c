@@ -5,8 +5,6 @@
 #include <string.h>
 
 enum { COUNTERS_RESERVED = 64, FIX_INTERVAL_MS = 1000 };
-/* Table of timers in SPEC.md. */
-enum { EVENT_FIRST_MS = 10000, EVENT_MAX_MS = 600000, EVENT_OPEN_MS = 60000 };
 static const int64_t CLOCK_FLOOR_MS = INT64_C(1700000000000); /* an earlier time is that of a clock that was not set */
 
 /* --- sending --------------------------------------------------------------------------------------------------- */
@@ -159,7 +157,7 @@ bool device_raise_sos(device *d, int64_t now_ms)
         !take_counter(d, &d->state.event_counter))
         return false;
     d->state.event_answered = 0;
-    d->event_interval_ms = EVENT_FIRST_MS;
+    d->event_interval_ms = PL_TIMER_EVENT_REPEAT_MS;
     d->next_event_ms = now_ms + d->event_interval_ms;
     bool stored = save(d); /* an alarm is sent even if it would not survive a power cut */
     return send_event(d) && stored;
@@ -173,18 +171,18 @@ static void take_event_state(device *d, const pl_event_state *answer, int64_t no
     if (answer->state == PL_EVENT_STATE_STATE_RESOLVED || answer->state == PL_EVENT_STATE_STATE_FALSE_ALARM)
         d->state.event_len = 0;
     d->state.event_answered = 1;
-    d->next_event_ms = now_ms + EVENT_OPEN_MS;
+    d->next_event_ms = now_ms + PL_TIMER_EVENT_OPEN_REPEAT_MS;
     save(d);
 }
 
 static void repeat_event(device *d, int64_t now_ms)
 {
     if (d->state.event_answered)
-        d->event_interval_ms = EVENT_OPEN_MS;
-    else if (d->event_interval_ms < EVENT_MAX_MS / 2)
+        d->event_interval_ms = PL_TIMER_EVENT_OPEN_REPEAT_MS;
+    else if (d->event_interval_ms < PL_TIMER_EVENT_REPEAT_MAX_MS / 2)
         d->event_interval_ms *= 2;
     else
-        d->event_interval_ms = EVENT_MAX_MS;
+        d->event_interval_ms = PL_TIMER_EVENT_REPEAT_MAX_MS;
     d->next_event_ms = now_ms + d->event_interval_ms;
     send_event(d);
 }
@@ -327,8 +325,8 @@ bool device_start(device *d, const device_ports *ports, const counters *state, c
     d->state.boot++;
     if (!save(d) || !send_hello(d) || !send_status(d, 0))
         return false;
-    d->event_interval_ms = EVENT_FIRST_MS;
-    d->next_event_ms = EVENT_FIRST_MS;
+    d->event_interval_ms = PL_TIMER_EVENT_REPEAT_MS;
+    d->next_event_ms = PL_TIMER_EVENT_REPEAT_MS;
     return !d->state.event_len || send_event(d);
 }
 
