@@ -13,6 +13,7 @@ import sys
 import time
 
 import machine
+import micropython
 
 _CONFIG = "/config.json"
 _CRASHES = "/crashes"  # length of this file: bugs of the frozen agent in a row
@@ -20,6 +21,7 @@ _CRASHES_MAX = 3
 _STABLE_MS = 600000
 _RESET_DELAY_S = 10
 _RECOVERY_MS = 5000
+_INTERRUPT = 3  # Ctrl-C
 _RESET_CAUSES = ("?", "power on", "reset", "watchdog", "deep sleep", "soft reset", "fault")
 _IMAGE_PACKAGES = ("agent", "compat", "hal", "patrolink_protocol")
 _RECOVERY_MODULES = ("app", "platform_build")
@@ -156,7 +158,19 @@ def _record_crash(ran_ms):
 
 
 def run(choice):
-    """Run an agent; return its exit code, None after Ctrl-C, or -1 after a bug."""
+    """Run an agent; return its exit code, -1 after a bug, or None after Ctrl-C. Further ones are ignored then."""
+    try:
+        code = _run(choice)
+        if code is not None:
+            return code
+        micropython.kbd_intr(-1)
+    except KeyboardInterrupt:  # `patrolink flash` sends two: the second one has come before the first one was handled
+        micropython.kbd_intr(-1)
+    print("stopped by the console")
+    return None
+
+
+def _run(choice):
     start_ms = time.ticks_ms()
     try:
         enter_image(choice.slot)
@@ -164,7 +178,6 @@ def run(choice):
 
         return start(_CONFIG, load_platform, print, choice.slot, choice.safe)
     except KeyboardInterrupt:
-        print("stopped by the console")
         return None
     except Exception as e:
         sys.print_exception(e)
@@ -199,8 +212,11 @@ def main():
         machine.deepsleep()
     # A configuration that only the image on trial refuses is a fault of the image.
     if code is None or (code > 0 and not choice.on_trial):
-        if choice.slot is not None:
-            withdraw_attempt(choice.slot)
+        try:
+            if choice.slot is not None:
+                withdraw_attempt(choice.slot)
+        finally:
+            micropython.kbd_intr(_INTERRUPT)
     elif not choice.safe:
         time.sleep(_RESET_DELAY_S)
         machine.reset()
