@@ -100,7 +100,7 @@ MUTANTS = [
         "a critical trace is accepted", "tail.py", "if critical:", "if critical and kind != 1:", "tail-trace-critical"
     ),
     Mutant("extension 0 is accepted", "tail.py", "1 <= kind <= 127", "kind <= 127", "tail-type-0"),
-    Mutant("an extension may come twice", "tail.py", " or kind in seen", "", "tail-twice"),
+    Mutant("an extension may come twice", "tail.py", " or kind in present", "", "tail-twice"),
     Mutant("a trace may be empty", "tail.py", "low <= len(value) <= high", "len(value) <= high", "tail-trace-0"),
     Mutant(
         "unknown long types have a short tag",
