@@ -108,6 +108,14 @@ def _times() -> list[Case]:
                 (ask(stream(3, time=Column(0, "raw", [-5, -1], width=32)).body()), rows_answer(back)),
             ],
         ),
+        decoded(
+            "a time before 1970 or after 2106 in a later row",
+            "BATCH-3",
+            [
+                (ask(stream(2, start_s=3, time=Column(0, "fixed", [-4], width=8)).body()), "range"),
+                (ask(stream(2, start_s=0xFFFFFFFF, time=Column(0, "fixed", [1], width=8)).body()), "range"),
+            ],
+        ),
     ]
 
 

@@ -40,7 +40,7 @@ def cases() -> list[Case]:
     result = []
     for kind, baseline in baselines().items():
         result += _of_message(kind, baseline)
-    return [*result, *_text(), *_order()]
+    return [*result, _pairs(), *_text(), *_order()]
 
 
 def baselines() -> dict[int, Values]:
@@ -147,6 +147,25 @@ def _of_message(kind: int, baseline: Values) -> list[Case]:
 def _cuts(kind: int, values: Values) -> list[int]:
     """Return the lengths at which a body must not end: all below its own."""
     return list(range(len(pack(kind, values))))
+
+
+def _pairs() -> Case:
+    """Return a case of fields that contradict each other, and of their limits."""
+    pairs: list[tuple[str, Values | str]] = []
+    for kind, baseline in baselines().items():
+        for first, second in (("lat_e7", "lon_e7"), ("receive_ms", "transmit_ms")):
+            if first in baseline and second in baseline:
+                for alone, other in ((first, second), (second, first)):
+                    values = {**baseline, alone: 1, other: None}
+                    pairs.append((_ask(kind, pack(kind, values)), "range"))
+                neither = {**baseline, first: None, second: None}
+                pairs.append((_ask(kind, pack(kind, neither)), answer(kind, neither)))
+        for low, high in (("lost", "packets"), ("start_ms", "end_ms"), ("pre_event_ms", "duration_ms")):
+            if low in baseline and high in baseline:
+                equal = {**baseline, low: 900, high: 900}
+                pairs.append((_ask(kind, pack(kind, equal)), answer(kind, equal)))
+                pairs.append((_ask(kind, pack(kind, {**equal, low: 901})), "range"))
+    return decoded("pairs of fields that contradict each other", "BODY-5", pairs)
 
 
 def _text() -> list[Case]:

@@ -180,7 +180,7 @@ def _types() -> list[Case]:
         )
         for side in (UP, DOWN)
     ]
-    order = [(0, b"\xff", TAIL, "length"), (0, b"\x81\x00\x02", TAIL, "critical"), (31, b"", 0, "type")]
+    order = [(0, b"\xff", TAIL, "length"), (0, b"\xc6\x00\x02", TAIL, "critical"), (31, b"", 0, "type")]
     return [
         *result,
         decoded(
