@@ -89,7 +89,7 @@ def test_random_frames_round_trip_and_stay_as_received():
         epoch = (0, 1, below(1 << 16), (1 << 32) - 1)[below(4)]
         counter = (0, below(1 << 23), frame.COUNTER_MAX)[below(3)]
         body = random_bytes(below, (below(40), below(1000), 1000)[below(3)])
-        extensions = [(1, 0, random_bytes(below, below(30)))] if below(2) and len(body) < 900 else None
+        extensions = [(64, 0, random_bytes(below, below(30)))] if below(2) and len(body) < 900 else None
         channel = frame.Channel(KEY, DEVICE, direction, epoch)
         data = seal(channel, kind, counter, body, extensions)
         where = (SEED, i, kind, epoch, counter)
