@@ -1322,7 +1322,10 @@ local function show_text(f, range, tree)
     if n ~= f.unknown and (n < f.low or n > f.high) or (f.type == "str" and contents and not is_utf8(contents:raw())) then
         refuse("range", f.name)
     end
-    if f.type == "str" and contents then
+    if f.type == "str" and contents and contents:raw():find("\0", 1, true) then
+        -- Wireshark would end the text there; U+2400 stands for the zero byte.
+        tree:add(f.proto, contents, (contents:raw():gsub("\0", "\226\144\128")))
+    elseif f.type == "str" and contents then
         tree:add_packet_field(f.proto, contents, ENC_UTF_8)
     elseif f.type == "str" then
         tree:add(f.proto, range:range(0, f.size), ""):append_text("(empty)")
