@@ -7,6 +7,21 @@ from patrolink.conformance import suite
 
 from tests.support.paths import ROOT
 
+# Given to two cases by two branches, before the suite was released: the second of each pair has a new id.
+TWICE = (
+    "PL-BATCH-3-022",
+    "PL-COMMAND-1-019",
+    "PL-COMMAND-2-013",
+    "PL-EVENT-1-019",
+    "PL-FRAME-3-012",
+    "PL-FRAME-3-013",
+    "PL-FRAME-3-014",
+    "PL-FRAME-6-007",
+    "PL-HELLO-1-022",
+    "PL-REJECT-1-014",
+    "PL-REPLAY-1-016",
+    "PL-REPLAY-2-007",
+)
 NAME = "host_tools/patrolink/conformance/case_ids.txt"
 
 
@@ -43,7 +58,8 @@ def test_no_line_was_removed_since_the_last_commits():
     current = set(suite.IDS_PATH.read_text(encoding="utf-8").splitlines())
     for commit in commits.stdout.split():
         shown = subprocess.run(["git", "-C", str(ROOT), "show", f"{commit}:{NAME}"], capture_output=True, text=True)
-        assert set(shown.stdout.splitlines()) - current == set(), commit
+        removed = set(shown.stdout.splitlines()) - current
+        assert [line for line in removed if line.partition(" ")[0] not in TWICE] == [], commit
 
 
 def test_older_suite_has_the_cases_of_its_lines(monkeypatch):

@@ -68,7 +68,7 @@ def _unpacked() -> list[Case]:
     one, two = packet(SHORT), packet(_frames()[3])
     frames = [SHORT.hex(), _frames()[3].hex()]
 
-    def of(title: str, pieces: list[bytes], found: list[str], invalid: int | None = 0) -> Case:
+    def of(title: str, pieces: list[bytes], expected: list[str], invalid: int | None = 0) -> Case:
         """Return a case that feeds pieces; a zero byte first ends what an earlier case has left."""
         steps = [ask("U 00"), *(ask(f"U {piece.hex()}") for piece in pieces)]
 
@@ -76,8 +76,8 @@ def _unpacked() -> list[Case]:
             answers = evidence.answers()[1:]
             got = [frame for answer in answers for frame in answer.get("frames", [None])]
             bad = sum(answer.get("invalid", -1000) for answer in answers)
-            if got != found:
-                return failed(WRONG_ANSWER, f"got the frames {canonical(got)}, expected {canonical(found)}")
+            if got != expected:
+                return failed(WRONG_ANSWER, f"got the frames {canonical(got)}, expected {canonical(expected)}")
             if invalid is not None and bad != invalid:
                 return failed(WRONG_ANSWER, f"{bad} invalid packets, expected {invalid}")
             return passed()
@@ -87,21 +87,23 @@ def _unpacked() -> list[Case]:
 
     def randomly(context: Context) -> tuple[list[bytes], list[str]]:
         random = context.random()
-        data, found = b"", []
+        data, expected = b"", []
         for _ in range(40):
             frame = seal(m.TEXT_STATE, SHORT_BODY + random.randbytes(random.randrange(600)), random.randrange(1000))
             good = random.random() < 0.7
             data += b"\x00" * random.randrange(3) + packet(frame, 0 if good else random.randrange(1, 65_536))
-            found += [frame.hex()] if good else []
+            expected += [frame.hex()] if good else []
         cuts = sorted(random.randrange(len(data)) for _ in range(60))
         ends = [0, *cuts, len(data)]
-        return [data[a:b] for a, b in zip(ends, ends[1:], strict=False) if a < b], found
+        return [data[a:b] for a, b in zip(ends, ends[1:], strict=False) if a < b], expected
 
     def judge_random(context: Context, evidence: Evidence) -> Judgement:
         got = [frame for answer in evidence.answers()[1:] for frame in answer.get("frames", [])]
-        found = randomly(context)[1]
+        expected = randomly(context)[1]
         return (
-            passed() if got == found else failed(WRONG_ANSWER, f"{len(got)} frames, expected {len(found)}, or others")
+            passed()
+            if got == expected
+            else failed(WRONG_ANSWER, f"{len(got)} frames, expected {len(expected)}, or others")
         )
 
     every = [bytes([byte]) for byte in one + two]
