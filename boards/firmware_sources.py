@@ -24,6 +24,7 @@ FILES = {  # folder of the sources -> modules, with their place below that folde
         *(f"app/{name}" for name in ("start", "errors", "config", "device", "hello")),
         *(f"app/wiring_{name}" for name in ("network", "modem", "media", "commands", "camera", "recording")),
         *(f"app/wiring_{name}" for name in ("live_view", "upload", "update", "firmware", "slots", "no_slots")),
+        "app/wiring_certification",
         *(f"app/{name}" for name in ("serial_update", "self_test", "console")),
         *("hal/common", "hal/clip_storage", "hal/baremetal/platform"),
         *("hal/baremetal/update_area", "hal/baremetal/block_flash", "hal/baremetal/file_system"),

@@ -22,6 +22,7 @@ from patrolink_protocol.native import const
 
 _DRAIN_MS = const(10000)
 _COLLECT_MS = const(1000)
+_TIME_ELSEWHERE_MS = const(30000)  # the receiver and the network mostly give the time sooner
 _SHORT_ROUND_MS = const(5)
 _SLICE_MS = const(20)
 _PTT_SLICE_MS = const(5)
@@ -56,7 +57,7 @@ class Device:
         store = hal.Store(config["state_dir"])
         counter = Counter(store)
         self._state_dir = config["state_dir"]
-        self._trial = self._slots = self._updates = None
+        self._trial = self._slots = self._updates = self._time_sync = self._certification = None
         self._flash = hal.open_flash() if hasattr(hal, "open_flash") else None
         image = None
         if self._flash is not None:
@@ -130,9 +131,11 @@ class Device:
 
     def _connect(self, config, store):
         """Build the way to the hub: network or modem, session and supervisor, and the downlink."""
-        hal, log = self._hal, self._log
-        device = config["device"].encode()
-        self._downlink = Downlink(config["key"], device, config["key_epoch"], Record(store, "down"), log)
+        hal, log, now_ms = self._hal, self._log, self._clock.now_ms
+        key, device, epoch = config["key"], config["device"].encode(), config["key_epoch"]
+        self._request_time_at_ms = now_ms() + _TIME_ELSEWHERE_MS
+        self._downlink = Downlink(key, device, epoch, Record(store, "down"), log, self.reporter.send, now_ms)
+        self._downlink.add_handlers({m.CERTIFY: self._on_certify})
         voice = config.get("audio") is not None and not config.get("modem")
         slice_ms = _PTT_SLICE_MS if voice else _SLICE_MS
         self.net = Network(self._clock.now_ms, self.serve, config["timeout_s"] * 1000, slice_ms)
@@ -259,6 +262,8 @@ class Device:
         self.reporter.poll(now_ms)
         if self._self_test is not None:
             self._self_test.poll()
+        if not self.reporter.time_source and now_ms >= self._request_time_at_ms and self.session.is_open:
+            self._request_time(now_ms)  # most boards get it from the receiver or the network, and load nothing
         self.sos.poll(now_ms)
         self._status.poll(now_ms)
         if self._trial is not None and self._trial.step(self._is_registered(), now_ms):
@@ -266,6 +271,16 @@ class Device:
             self._hal.reset()
         if self._ptt_status is not None:
             self._ptt_status.poll(now_ms)
+        if self._certification is not None:
+            self._certification.poll(now_ms)
+
+    def _request_time(self, now_ms):
+        if self._time_sync is None:
+            from agent.tracking.time_sync import TimeSync
+
+            self._time_sync = TimeSync(self.reporter, self._clock.now_ms)
+            self._downlink.add_handlers({m.TIME_SYNC: self._time_sync.on_answer})
+        self._time_sync.poll(now_ms)
 
     def _on_fix(self, fix):
         now_ms = self._clock.now_ms()
@@ -298,6 +313,14 @@ class Device:
         if self._updates is None:
             self._load_updates()
         self._updates.on_firmware(message)
+
+    def _on_certify(self, message):
+        if self._certification is None:
+            from app import wiring_certification as wiring
+
+            parts = (self._state_dir, self._hal, self.reporter, self._downlink, self._clock.now_ms, self._log)
+            self._certification = wiring.build_certification(*parts)
+        self._certification.on_certify(message)
 
     def _is_registered(self):
         """Return whether there is coverage; a board with a network stack has it while the session is open."""

@@ -123,11 +123,18 @@ class DownlinkHarness:
     def __init__(self, store, epoch=0):
         self.answered = []
         self.log = []
-        self.downlink = Downlink(KEY, b"dev-1", epoch, Record(store, "down"), self.log.append)
+        self.sent = []
+        self.clock = Clock()
+        self.downlink = Downlink(
+            KEY, b"dev-1", epoch, Record(store, "down"), self.log.append, self.send, self.clock.now_ms
+        )
         self.downlink.add_handlers({m.EVENT_STATE: self.on_event_state})
 
     def on_event_state(self, message):
         self.answered.append(message["event_id"])
+
+    def send(self, kind, values):
+        self.sent.append((kind, values))
 
 
 def test_forged_replayed_and_damaged_frames_are_rejected():
@@ -162,3 +169,44 @@ def test_a_replay_is_rejected_after_a_power_cut_in_a_later_epoch():
     assert restarted.answered == [] and restarted.downlink.rejected == 3
     restarted.downlink.receive(answer(4, 8, epoch=1))
     assert restarted.answered == [4] and restarted.downlink.epoch == 1
+
+
+def sealed(kind, body, counter):
+    buf = bytearray(m.MAX_FRAME)
+    end = frame.HEADER_BYTES + len(body)
+    buf[frame.HEADER_BYTES : end] = body
+    return bytes(buf[: frame.Channel(KEY, b"dev-1", frame.DOWNLINK).seal_into(buf, kind, counter, end)])
+
+
+def test_an_authentic_frame_that_is_refused_is_reported():
+    harness = DownlinkHarness(MemoryStore())
+    harness.downlink.receive(sealed(m.EVENT_STATE, b"\x00", 7))  # ends inside its first field
+    kind, values = harness.sent[0]
+    assert kind == m.REJECT and values["refused_counter"] == 7 and values["message_type"] == m.EVENT_STATE
+    assert m.REASONS.split()[values["reason"] - 1] == "length"
+    codec.encode_into(m.REJECT, values, bytearray(64), 0)
+    harness.downlink.receive(answer(9, 8, bytes(32)))  # forged
+    harness.downlink.receive(sealed(31, b"", 8))  # of a type of a later version, within ten seconds
+    assert len(harness.sent) == 1
+    harness.clock.ms = 10_000
+    harness.downlink.receive(sealed(31, b"", 9))
+    assert [m.REASONS.split()[values["reason"] - 1] for _, values in harness.sent] == ["length", "type"]
+
+
+def test_replays_and_rejects_are_not_reported():
+    harness = DownlinkHarness(MemoryStore())
+    good = answer(9, 4)
+    for data in (good, good, answer(8, 3), sealed(m.REJECT, b"\xff\xff", 5)):
+        harness.downlink.receive(data)
+        harness.clock.ms += 60_000
+    assert harness.sent == [] and harness.downlink.rejected == 3
+
+
+def test_a_reject_of_the_hub_is_counted_and_logged():
+    harness = DownlinkHarness(MemoryStore())
+    for counter, reason in ((1, 7), (2, 200)):
+        buf = bytearray(64)
+        values = {"refused_counter": 12, "message_type": m.EVENT, "reason": reason, "detail": b"eta_s"}
+        harness.downlink.receive(sealed(m.REJECT, bytes(buf[: codec.encode_into(m.REJECT, values, buf, 0)]), counter))
+    assert harness.downlink.reports.received == 2 and harness.sent == []
+    assert harness.log == ["hub: rejected frame 12 of type 5 (range)", "hub: rejected frame 12 of type 5 (reason 200)"]

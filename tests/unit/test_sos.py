@@ -38,7 +38,9 @@ class SosHarness:
         self.sos = Sos(
             reporter, self.events, self.lines.append, play_tone, self.retry_now, self.record, self.log.append
         )
-        self.downlink = Downlink(KEY, b"dev-1", 0, Record(self.store, "down"), self.log.append)
+        self.downlink = Downlink(
+            KEY, b"dev-1", 0, Record(self.store, "down"), self.log.append, reporter.send, lambda: 0
+        )
         self.downlink.add_handlers({m.EVENT_STATE: self.sos.on_event_state})
         self.hub = frame.Channel(KEY, b"dev-1", frame.DOWNLINK)
         self.hub_counter = self.downlink._accepted.second

@@ -37,11 +37,13 @@ class Commands:
         """Carry out an authenticated command."""
         now_ms = self._unix_ms()
         handler = self._handlers.get(message["action"])
-        if now_ms is not None and now_ms > message["expires_ms"]:
+        if now_ms is None:  # whether it has expired cannot be known: it may be an old one that somebody held back
+            result = Result(enums.ANSWER_RESULT_REFUSED, "the clock is not set; send it again", None)
+        elif now_ms > message["expires_ms"]:
             result = Result(enums.ANSWER_RESULT_EXPIRED, "", None)
         elif handler is None:
             result = Result(enums.ANSWER_RESULT_UNSUPPORTED, "", None)
-        elif not self._log_of(message).append(now_ms or 0, message["action"], message["operator"], message["number"]):
+        elif not self._log_of(message).append(now_ms, message["action"], message["operator"], message["number"]):
             result = Result(enums.ANSWER_RESULT_FAILED, "the audit log cannot be written", None)
         else:
             result = handler(message)

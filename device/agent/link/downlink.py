@@ -19,19 +19,25 @@ class Downlink:
         epoch: Key epoch of the configuration. A later epoch that the hub has begun takes precedence.
         accepted: agent.tracking.counter.Record of (key epoch, highest accepted counter + 1).
         log: Function of one string.
+        send: Function(message type, values) that sends a message to the hub.
+        now_ms: Function that returns monotonic milliseconds.
 
     Attributes:
         received: Frames acted on since boot.
         rejected: Frames rejected since boot.
+        reports: agent.link.reject_reports.RejectReports, or None before the first.
     """
 
-    def __init__(self, key, device, epoch, accepted, log):
+    def __init__(self, key, device, epoch, accepted, log, send, now_ms):
         self._accepted = accepted
+        self._send = send
+        self._now_ms = now_ms
+        self.reports = None
         epoch = max(epoch, accepted.first)
         highest = accepted.second - 1 if accepted.first == epoch else -1
         self._receiver = Receiver(key, device, frame.DOWNLINK, epoch, highest)
         self._log = log
-        self._handlers = {}
+        self._handlers = {m.REJECT: self._on_reject}
         self.received = self.rejected = 0
 
     def add_handlers(self, handlers):
@@ -42,13 +48,19 @@ class Downlink:
         """Act on one frame. A frame that is forged, replayed or malformed is counted and otherwise ignored."""
         try:
             kind, counter, _ = self._receiver.accept(data)
-            if not self._record(counter) and kind != m.EVENT_STATE:
-                self._reject("storage refuses its counter")
-                return
+        except RejectError as e:
+            # Not reported: a replayed frame is authentic, but the broker may deliver every frame more than once.
+            self._reject(e.name)
+            return
+        if not self._record(counter) and kind != m.EVENT_STATE:
+            self._reject("storage refuses its counter")
+            return
+        try:
             body, _ = self._receiver.read(data)
             message = decode.decode(kind, body)
         except RejectError as e:
             self._reject(e.name)
+            self._load_reports().send(kind, counter, e)
             return
         self.received += 1
         if kind in self._handlers:
@@ -64,6 +76,16 @@ class Downlink:
     def _reject(self, reason):
         self.rejected += 1
         self._log("hub: frame rejected (%s)" % reason)
+
+    def _load_reports(self):
+        if self.reports is None:
+            from agent.link.reject_reports import RejectReports
+
+            self.reports = RejectReports(self._send, self._now_ms, self._log)
+        return self.reports
+
+    def _on_reject(self, message):
+        self._load_reports().on_reject(message)
 
     @property
     def epoch(self):

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from patrolink_messages import EVENT
+from patrolink_messages import EVENT, REJECT
 from patrolink_protocol import frame
 
 from patrolink.core.capture import Record
@@ -17,13 +17,15 @@ from patrolink.hub.infra.device_keys import DeviceKeys
 from patrolink.hub.infra.device_sender import DeviceSender
 from patrolink.hub.infra.frame_digests import FrameDigests
 from patrolink.hub.infra.metrics import Metrics
-from patrolink.hub.infra.rate_limits import Rate, TokenBucket
+from patrolink.hub.infra.rate_limits import NoticeLimiter, Rate, TokenBucket
 from patrolink.hub.infra.replay_store import ReplayStore
 from patrolink.hub.positions import PositionTable
 from patrolink.hub.updates.service import UpdateService
 
 # Of one device. One that was offline for three days delivers about 5,000 frames at once.
 _FRAMES = Rate(10_000, 100)
+_REJECT_INTERVAL_MS = 10_000  # between two reports of rejected frames to one device
+_REJECT_REPLAY_INTERVAL_MS = 60_000  # if their counters are too old: anybody may repeat such frames
 _OF_BARRED = ("event", "answer", "ptt_status")  # messages of a barred device that are processed
 
 
@@ -93,6 +95,8 @@ class UplinkService:
         self._sender, self._dispatchers, self._warnings = sender, dispatchers, warnings
         self._audit, self._clock, self._metrics = audit, clock, metrics
         self._digests = FrameDigests()
+        self._reports = NoticeLimiter(_REJECT_INTERVAL_MS)
+        self._replay_reports = NoticeLimiter(_REJECT_REPLAY_INTERVAL_MS)
         self._frames = {name: TokenBucket(_FRAMES) for name in keys}
         replay.restore(decoder)
         for device, key in keys.items():
@@ -108,7 +112,8 @@ class UplinkService:
         rows = self._decoder.rows(record)
         if self._decoder.reject_reason:
             self._metrics.refused[f"frame {self._decoder.reject_reason}"] += 1
-            self._commit_rejected(record)
+            if self._decoder.reject_is_genuine:
+                self._process_rejected(record)
             return
         self._metrics.counts["frames"] += 1
         is_new = bool(rows) and not rows[0].get("repeated")
@@ -130,11 +135,17 @@ class UplinkService:
             self._digests.record(device, self._decoder.epoch(device), rows[0]["counter"], _tag(record.frame))
             self._replay.commit(device, self._decoder.epoch(device), rows[0]["counter"])
 
-    def _commit_rejected(self, record: Record) -> None:
-        """Record the counter of an authentic frame that was rejected: it is used up, after a restart too."""
-        if self._decoder.reject_is_genuine:
-            _, _, counter = frame.parse_header(record.frame)
-            self._replay.commit(record.device, self._decoder.epoch(record.device), counter)
+    def _process_rejected(self, record: Record) -> None:
+        """Record the counter of an authentic frame that was rejected, and report the frame to its device.
+
+        The counter is used up, after a restart too. A reject is not reported.
+        """
+        kind, _, counter = frame.parse_header(record.frame)
+        device, reason = record.device, self._decoder.reject_reason
+        self._replay.commit(device, self._decoder.epoch(device), counter)
+        limiter = self._replay_reports if reason == "replay" else self._reports
+        if kind != REJECT and limiter.is_due(device, self._clock.monotonic_ms()):
+            self._sender.reject_frame(device, kind, counter, reason)
 
     def _check_repeated(self, record: Record) -> None:
         """Warn if an authentic frame has a counter that another frame had: two devices have the same key."""
@@ -187,6 +198,10 @@ class UplinkService:
             self._audit.note(device, "answer", command=row["command_id"], result=row["result"], text=row["text"])
             self._live.on_answer(row)
             self._barring.on_answer(row)
+        elif message == "time_sync":
+            self._sender.answer_time(device, row["originate_ms"])
+        elif message == "reject":
+            self._metrics.counts["frames_rejected_by_devices"] += 1
         elif message == "ptt_status":
             self._voice.report_received(device, row["room"], bytes.fromhex(row["groups"]))
         elif message == "clip_manifest" and self._clips is not None:

@@ -8,7 +8,8 @@ import asyncio
 from collections.abc import Callable, Container
 from typing import NamedTuple
 
-from patrolink_messages import COMMAND, EVENT_STATE, PTT_GROUP
+from patrolink_messages import COMMAND, EVENT_STATE, PTT_GROUP, REJECT, TIME_SYNC
+from patrolink_protocol.errors import RejectError
 
 from patrolink.core.clock import Clock
 from patrolink.core.keys import DeviceKey
@@ -98,6 +99,30 @@ class DeviceSender:
         if self._is_home:
             values = {"event_id": event_id, "state": EVENT_RECEIVED, "time_ms": self._clock.unix_ms(), "who": b""}
             self.send(device, EVENT_STATE, values)
+
+    def reject_frame(self, device: str, kind: int, counter: int, reason: str) -> None:
+        """Report to a device that its frame was rejected. Only the home hub does.
+
+        Args:
+            device: Its id.
+            kind: Message type of the frame.
+            counter: Counter of the frame.
+            reason: Name of the reason in the reject table.
+        """
+        if self._is_home:
+            values = {
+                "refused_counter": counter,
+                "message_type": kind,
+                "reason": RejectError(reason).reason,
+                "detail": b"",
+            }
+            self.send(device, REJECT, values)
+
+    def answer_time(self, device: str, originate_ms: int) -> None:
+        """Tell a device the time, in answer to its `time_sync`. Only the home hub does."""
+        if self._is_home:
+            now_ms = self._clock.unix_ms()
+            self.send(device, TIME_SYNC, {"originate_ms": originate_ms, "receive_ms": now_ms, "transmit_ms": now_ms})
 
     def rekey(self, device: str, key: DeviceKey) -> None:
         """Use another key epoch of a device from now on."""
