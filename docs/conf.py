@@ -23,6 +23,7 @@ root_doc = "docs/index"
 include_patterns = [
     "docs/**.md",
     "protocol/*.md",
+    "protocol/*/README.md",
     "boards/README.md",
     "boards/*/README.md",
     "device/hal/contract.md",

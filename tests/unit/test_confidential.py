@@ -97,14 +97,14 @@ def test_random_frames_round_trip_and_stay_as_received():
             result = frame.Channel(KEY, DEVICE, direction, epoch).open_frame(received)
             assert (result[0], result[1], bytes(result[2])) == (kind, counter, body), where
             assert result[3] == (extensions or []) and bytes(received) == data, where
-        again = Receiver(KEY, DEVICE, direction, epoch)
-        assert again.accept(data) == (kind, counter, False) and bytes(again.read(data)[0]) == body, where
+        receiver = Receiver(KEY, DEVICE, direction, epoch)
+        assert receiver.accept(data) == (kind, counter, False) and bytes(receiver.read(data)[0]) == body, where
 
 
 def test_no_block_of_the_key_stream_is_used_twice():
     """Frames of zeros show the key stream. Random counters with their neighbours, types, epochs and directions."""
     below = seeded(SEED)
-    seen = set()
+    stream_blocks = set()
     blocks = 0
     for epoch in (0, 1, 2, 256):
         for direction in (frame.UPLINK, frame.DOWNLINK):
@@ -114,9 +114,9 @@ def test_no_block_of_the_key_stream_is_used_twice():
             for counter in (0, 1, 255, 256, start, start + 1, start + 2, frame.COUNTER_MAX - 1, frame.COUNTER_MAX):
                 data = seal(channel, kinds[below(len(kinds))], counter, bytes((16, 320, 992)[below(3)]))
                 for at in range(BODY, len(data) - 31, 16):
-                    seen.add(data[at : at + 16])
+                    stream_blocks.add(data[at : at + 16])
                     blocks += 1
-    assert len(seen) == blocks > 500, SEED
+    assert len(stream_blocks) == blocks > 500, SEED
 
 
 def test_devices_epochs_and_directions_have_different_keys():

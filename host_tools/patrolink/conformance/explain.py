@@ -10,6 +10,8 @@ import patrolink_messages as m
 from patrolink_protocol import track_encoder
 from patrolink_protocol.codec import message_spec, parse_field
 
+from patrolink.core.text import plural
+
 _KINDS = ("constant", "fixed-width", "Rice", "raw")
 _COLUMNS = ("time", "lat", "lon", "state", "alt", "speed", "course", "hacc", "sats", "battery")
 
@@ -81,9 +83,9 @@ def _last(reader: _Reader) -> str:
 
 
 def _read_batch(reader: _Reader) -> None:
-    rows = _noted(reader, reader.eg(0) + 1, "{} rows")
+    rows = _noted(reader, reader.eg(0) + 1, "rows: {}")
     if rows > m.MAX_BATCH:
-        raise ValueError(f"{rows} rows")
+        raise ValueError(f"number of rows: {rows}")
     resolution = _noted(reader, reader.get(2) + 5, "resolution {}")
     if resolution > 7:
         raise ValueError("resolution code 3")
@@ -169,7 +171,7 @@ def _read_runs(reader: _Reader, name: str, row: int, rows: int, k: int) -> None:
         run = reader.eg(k)
         reader.note(start, f"{name}: {run} differences of 0", name, row if run else -1)
         if run > rows - row:
-            raise ValueError(f"a run of {run} with {rows - row} rows left")
+            raise ValueError(f"a run of {run}, longer than what is left: {rows - row}")
         for number in range(row + 1, row + run):
             reader.codes.append(Code(start, "", f"{name}: in a run of zeros", name, number))
         row += run
@@ -215,7 +217,7 @@ def _explain_refusal(kind: int, body: bytes, first: dict[str, Any], second: dict
         number = int.from_bytes(body[at : at + size], "big", signed=letter in "bhiq")
         n = size + (number if letter in "sx" else 0)
         if at + n > len(body):
-            return f"byte {at} of the body: {name} needs {n} bytes, {len(body) - at} are left"
+            return f"byte {at} of the body: {name} needs {plural(n, 'byte')}, {len(body) - at} are left"
         if not low <= number <= high and number != unknown:
             return f"byte {at} of the body, {body[at : at + size].hex()}: {name} is {number}, legal are {low} to {high}"
         at += n

@@ -239,6 +239,7 @@ def test_verbs_are_unchanged():
             "provision",
             "selftest",
             "talk",
+            "validate",
         ),
     ]
 

@@ -15,6 +15,7 @@ from patrolink.conformance.cases.vectors import load
 from patrolink.conformance.evidence import Evidence, ask, canonical
 from patrolink.conformance.expect import case, mismatch
 from patrolink.conformance.frames import DEVICE, SECRET, UP
+from patrolink.core.text import plural
 
 _RANDOM_BATCHES = 12
 
@@ -94,7 +95,9 @@ def _batch_case(title: str, requirement: str, samples: Any) -> Case:
             message = {"message": "position_batch", "resolution": resolution, "rows": rows}
             fault = mismatch(_opened(got, channel), frames.answer(m.POSITION_BATCH, message))
             if fault:
-                return failed(WRONG_ANSWER, f"resolution {resolution}, {len(rows)} rows, decoded again: {fault}")
+                return failed(
+                    WRONG_ANSWER, f"resolution {resolution}, {plural(len(rows), 'row')}, decoded again: {fault}"
+                )
         return passed()
 
     return case(
@@ -134,7 +137,7 @@ def _size_case(samples: list[tuple[list[list[Any]], int]]) -> Case:
         best = sum(size(*sample) for sample in samples)
         if 0 < got <= best * 1.1:
             return passed()
-        return failed(WRONG_ANSWER, f"{got} bytes of batches; the reference encoder needs {best}")
+        return failed(WRONG_ANSWER, f"batches of {plural(got, 'byte')}; the reference encoder needs {best}")
 
     steps = [ask(batch_request(*sample)) for sample in samples]
     return case("size of batches", "BATCH-5", lambda context: steps, judge, level=SHOULD, claim="batch_encode")

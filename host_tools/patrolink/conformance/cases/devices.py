@@ -23,6 +23,7 @@ from patrolink.conformance.cases.bodies import pack
 from patrolink.conformance.evidence import Evidence, Exchange, Step, restart, send, stimulus, wait
 from patrolink.conformance.frames import DOWN, ENCRYPTED, UP
 from patrolink.conformance.suite import ids_by_subject
+from patrolink.core.text import plural
 
 _ANSWER_MS = 20_000
 _QUIET_MS = 3_000
@@ -166,7 +167,7 @@ def _one_answer(expected: tuple[int, ...]) -> Callable[[Context, Evidence], Judg
         if not answers:
             return failed(MISSING, f"no answer to the command within {_ANSWER_MS} ms")
         if len(answers) > 1:
-            return failed(UNEXPECTED, f"{len(answers)} answers to one command")
+            return failed(UNEXPECTED, f"one command has {plural(len(answers), 'answer')}")
         if answers[0]["result"] not in expected:
             return failed(WRONG_ANSWER, f"result {answers[0]['result']}, expected {' or '.join(map(str, expected))}")
         return passed()

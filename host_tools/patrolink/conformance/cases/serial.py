@@ -9,6 +9,7 @@ from patrolink.conformance.case import WRONG_ANSWER, Case, Context, Judgement, f
 from patrolink.conformance.evidence import Evidence, ask, canonical
 from patrolink.conformance.expect import case, mismatch
 from patrolink.conformance.frames import SHORT_BODY, seal
+from patrolink.core.text import plural
 
 SHORT = seal(m.TEXT_STATE, SHORT_BODY)
 _PACKING, _IDLE, _INVALID = "SERIAL-1", "SERIAL-2", "SERIAL-3"
@@ -48,13 +49,37 @@ def _raw() -> list[bytes]:
     return result
 
 
+def _random_stream(context: Context) -> tuple[list[bytes], list[str]]:
+    """Return the pieces of a stream of good and bad packets, and the frames of the good ones."""
+    random = context.random()
+    data, expected = b"", []
+    for _ in range(40):
+        frame = seal(m.TEXT_STATE, SHORT_BODY + random.randbytes(random.randrange(600)), random.randrange(1000))
+        good = random.random() < 0.7
+        data += b"\x00" * random.randrange(3) + packet(frame, 0 if good else random.randrange(1, 65_536))
+        expected += [frame.hex()] if good else []
+    cuts = sorted(random.randrange(len(data)) for _ in range(60))
+    ends = [0, *cuts, len(data)]
+    return [data[a:b] for a, b in zip(ends, ends[1:], strict=False) if a < b], expected
+
+
+def _judge_random(context: Context, evidence: Evidence) -> Judgement:
+    got = [frame for answer in evidence.answers()[1:] for frame in answer.get("frames", [])]
+    expected = _random_stream(context)[1]
+    return (
+        passed()
+        if got == expected
+        else failed(WRONG_ANSWER, f"{plural(len(got), 'frame')}, expected {len(expected)}, or others")
+    )
+
+
 def _packed() -> list[Case]:
     def of(title: str, samples: list[bytes]) -> Case:
         def judge(context: Context, evidence: Evidence) -> Judgement:
             for frame, got in zip(samples, evidence.answers(), strict=True):
                 fault = mismatch(got, {"packet": packet(frame).hex()})
                 if fault:
-                    return failed(WRONG_ANSWER, f"a frame of {len(frame)} bytes: {fault}")
+                    return failed(WRONG_ANSWER, f"a frame of {plural(len(frame), 'byte')}: {fault}")
             return passed()
 
         return case(
@@ -85,27 +110,6 @@ def _unpacked() -> list[Case]:
         requirement = _INVALID if invalid else _IDLE if "idle" in title else _PACKING
         return case(title, requirement, lambda context: steps, judge, claim="serial")
 
-    def randomly(context: Context) -> tuple[list[bytes], list[str]]:
-        random = context.random()
-        data, expected = b"", []
-        for _ in range(40):
-            frame = seal(m.TEXT_STATE, SHORT_BODY + random.randbytes(random.randrange(600)), random.randrange(1000))
-            good = random.random() < 0.7
-            data += b"\x00" * random.randrange(3) + packet(frame, 0 if good else random.randrange(1, 65_536))
-            expected += [frame.hex()] if good else []
-        cuts = sorted(random.randrange(len(data)) for _ in range(60))
-        ends = [0, *cuts, len(data)]
-        return [data[a:b] for a, b in zip(ends, ends[1:], strict=False) if a < b], expected
-
-    def judge_random(context: Context, evidence: Evidence) -> Judgement:
-        got = [frame for answer in evidence.answers()[1:] for frame in answer.get("frames", [])]
-        expected = randomly(context)[1]
-        return (
-            passed()
-            if got == expected
-            else failed(WRONG_ANSWER, f"{len(got)} frames, expected {len(expected)}, or others")
-        )
-
     every = [bytes([byte]) for byte in one + two]
     raw = [data for data in _raw() if len(data) > 0]
     return [
@@ -134,8 +138,8 @@ def _unpacked() -> list[Case]:
         case(
             "random packets, pieces, idle bytes and wrong CRCs",
             _INVALID,
-            lambda context: [ask("U 00"), *(ask(f"U {piece.hex()}") for piece in randomly(context)[0])],
-            judge_random,
+            lambda context: [ask("U 00"), *(ask(f"U {piece.hex()}") for piece in _random_stream(context)[0])],
+            _judge_random,
             claim="serial",
         ),
     ]

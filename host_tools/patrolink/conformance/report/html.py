@@ -11,6 +11,7 @@ from typing import Any
 from patrolink.conformance.evidence import ASK, SEND, TELL
 from patrolink.conformance.report.document import Document
 from patrolink.core.capture import Record
+from patrolink.core.text import plural
 from patrolink.report import pcap
 
 _TEXT_MAX_CHARS = 2000  # of one request or answer on the page; the JSON report has all of it
@@ -87,7 +88,12 @@ def _result(report: Document, item: Document, known: bool) -> dict[str, Any]:
 
 def _step_text(step: list[Any]) -> str:
     op, data, ms, frames = step
-    words = [op, data, f"{ms} ms" if ms else "", f"or {frames} frames" if ms and frames < _TEXT_MAX_CHARS else ""]
+    words = [
+        op,
+        data,
+        f"{ms} ms" if ms else "",
+        f"or {plural(frames, 'frame')}" if ms and frames < _TEXT_MAX_CHARS else "",
+    ]
     return _short(" ".join(word for word in words if word))
 
 

@@ -11,6 +11,7 @@ from typing import IO, TypeVar
 
 from patrolink.conformance.case import CLOSED_PIPE, CRASH, EARLY_END, FLOOD, HANG, START
 from patrolink.conformance.testee.testee import STDERR_MAX_CHARS, Ending, TesteeFaultError
+from patrolink.core.text import plural
 
 OUTPUT_MAX_BYTES = 1 << 20
 _CHUNK_BYTES = 65_536
@@ -143,7 +144,7 @@ class Child:
         raise self._ended()
 
     def _describe_wait(self, timeout_s: float) -> str:
-        part = f"; {len(self._output)} bytes of an answer that does not end" if self._output else ""
+        part = f"; {plural(len(self._output), 'byte')} of an answer that does not end" if self._output else ""
         unread = "; it does not read its standard input" if self._input else ""
         return f"no answer within {timeout_s:g} s{part}{unread}"
 

@@ -17,6 +17,7 @@ from patrolink.conformance.testee.child import Child
 from patrolink.conformance.testee.device_testee import DeviceTestee
 from patrolink.conformance.testee.program import describe_program
 from patrolink.conformance.testee.testee import Ending, TesteeFaultError
+from patrolink.core.text import plural
 
 _TIME = 0xFFFFFFFF
 _TIME_PACKET = struct.Struct("<IQ")
@@ -136,7 +137,7 @@ def _take_packet(buffer: bytearray) -> _Packet | None:
         del buffer[: _TIME_PACKET.size]
         return _Packet(b"", now_ms)
     if not 1 <= length <= MAX_FRAME:
-        raise TesteeFaultError(FRAMING, f"a packet of {length} bytes; frames have at most {MAX_FRAME}")
+        raise TesteeFaultError(FRAMING, f"a packet of {plural(length, 'byte')}; frames have at most {MAX_FRAME}")
     if len(buffer) < 4 + length:
         return None
     frame = bytes(buffer[4 : 4 + length])
