@@ -48,6 +48,7 @@ class SimulatedDispatcher:
         self._talk_s, self._group_h, self._before_answer = talk_s, group_h, before_answer
         self._random = random.Random(f"{seed} dispatcher {config.name}")
         self._watched, self._sounding = with_cameras_often(devices), devices[1::2]
+        self._open_groups: list[int] = []
         self._granted: asyncio.Event | None = None
         self._answering: set[asyncio.Task[None]] = set()
 
@@ -193,13 +194,25 @@ class SimulatedDispatcher:
                 self._monitor.sums["views_ended"] += 1
 
     async def _make_groups(self, session: DispatcherSession, every_s: float) -> None:
+        """Make a group now and then, and end it; one whose hub died meanwhile is ended as soon as a hub serves again."""
         while True:
+            await self._end_groups(session)
             await asyncio.sleep(self._random.expovariate(1 / every_s))
             devices = self._random.sample(self._devices, min(3, len(self._devices)))
             try:
-                group = await session.make_group("Task", devices)
+                self._open_groups.append(await session.make_group("Task", devices))
                 self._monitor.sums["groups_made"] += 1
                 await asyncio.sleep(self._random.uniform(20, 200))
-                await session.end_group(group)
             except (UserError, OSError):
                 self._monitor.sums["dispatcher_refused"] += 1
+
+    async def _end_groups(self, session: DispatcherSession) -> None:
+        while self._open_groups:
+            try:
+                await session.end_group(self._open_groups[0])
+            except (DeadlineError, OSError):
+                self._monitor.sums["dispatcher_refused"] += 1
+                return
+            except UserError:  # there is no such group: the hub had not stored it
+                self._monitor.sums["dispatcher_refused"] += 1
+            self._open_groups.pop(0)
