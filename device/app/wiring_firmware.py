@@ -137,8 +137,9 @@ class FirmwareUpdates:
             self._update.cancel(message)
         elif self._update.knows(command_id):
             self._update.install(message)
-        elif now_ms is not None and now_ms > message["expires_ms"]:
-            port.send_status(command_id, refused, enums.FIRMWARE_STATUS_REASON_EXPIRED, "")
+        elif now_ms is None or now_ms > message["expires_ms"]:
+            text = "the clock is not set" if now_ms is None else ""
+            port.send_status(command_id, refused, enums.FIRMWARE_STATUS_REASON_EXPIRED, text)
         elif message["action"] != enums.FIRMWARE_ACTION_INSTALL or message["bytes"] is None:
             port.send_status(command_id, refused, enums.FIRMWARE_STATUS_REASON_FORMAT, "not a request to install")
         elif not port.audit(

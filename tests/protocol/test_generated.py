@@ -11,6 +11,7 @@ sys.path.insert(0, str(ROOT / "protocol"))
 
 import inline_constants  # noqa: E402
 import patrolink_enums  # noqa: E402
+import patrolink_names  # noqa: E402
 from patrolink_names import BITS, NAMES  # noqa: E402
 from targets import markdown, model, python  # noqa: E402
 
@@ -58,7 +59,8 @@ def test_enums_agree_with_names():
         for bit, name in enumerate(names)
     }
     assert values and masks
-    known = {"UNKNOWN": -(1 << 30), **values, **masks}
+    timers = {name: value for name, value in vars(patrolink_names).items() if name.startswith("TIMER_")}
+    known = {"UNKNOWN": -(1 << 30), **values, **masks, **timers}
     constants = inline_constants.constants("patrolink_enums")
     assert {name: known[name] for name in constants} == constants
     used = python.used_enums([ROOT / "device", ROOT / "protocol" / "patrolink_protocol"])

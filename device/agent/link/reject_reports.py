@@ -3,10 +3,10 @@
 A hub with an error must not make the device send a report for each frame, so there is a shortest time between two.
 """
 
+import patrolink_enums as enums
 import patrolink_messages as m
 from patrolink_protocol.native import const
 
-_INTERVAL_MS = const(10000)
 _DETAIL_MAX = const(40)
 
 
@@ -38,7 +38,7 @@ class RejectReports:
             error: The RejectError.
         """
         now_ms = self._now_ms()
-        if kind == m.REJECT or self._sent_ms is not None and now_ms - self._sent_ms < _INTERVAL_MS:
+        if kind == m.REJECT or self._sent_ms is not None and now_ms - self._sent_ms < enums.TIMER_REJECT_INTERVAL_MS:
             return
         self._sent_ms = now_ms
         detail = str(error)[:_DETAIL_MAX].encode()

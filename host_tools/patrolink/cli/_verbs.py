@@ -42,7 +42,7 @@ VERBS = {
     "provision": Verb("give devices keys, talk groups, configurations and labels", "flash"),
     "selftest": Verb("run the self-test of a device at hand-over, over its console", "flash"),
     "talk": Verb("talk in a group: a sound file or the microphone", "hub"),
-    "validate": Verb("test an implementation of the protocol and write a report", "flash"),
+    "validate": Verb("test an implementation of the protocol and write a report", ""),
 }
 CLIP_VERBS = {
     "list": "list the clips of a hub or of a folder",

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from patrolink_messages import EVENT, REJECT
+from patrolink_names import TIMER_REJECT_INTERVAL_MS, TIMER_REPLAY_REJECT_INTERVAL_MS
 from patrolink_protocol import frame
 
 from patrolink.core.capture import Record
@@ -24,8 +25,6 @@ from patrolink.hub.updates.service import UpdateService
 
 # Of one device. One that was offline for three days delivers about 5,000 frames at once.
 _FRAMES = Rate(10_000, 100)
-_REJECT_INTERVAL_MS = 10_000  # between two reports of rejected frames to one device
-_REJECT_REPLAY_INTERVAL_MS = 60_000  # if their counters are too old: anybody may repeat such frames
 _OF_BARRED = ("event", "answer", "ptt_status")  # messages of a barred device that are processed
 
 
@@ -95,8 +94,8 @@ class UplinkService:
         self._sender, self._dispatchers, self._warnings = sender, dispatchers, warnings
         self._audit, self._clock, self._metrics = audit, clock, metrics
         self._digests = FrameDigests()
-        self._reports = NoticeLimiter(_REJECT_INTERVAL_MS)
-        self._replay_reports = NoticeLimiter(_REJECT_REPLAY_INTERVAL_MS)
+        self._rejects = NoticeLimiter(TIMER_REJECT_INTERVAL_MS)
+        self._replay_rejects = NoticeLimiter(TIMER_REPLAY_REJECT_INTERVAL_MS)  # anybody may repeat old frames
         self._frames = {name: TokenBucket(_FRAMES) for name in keys}
         replay.restore(decoder)
         for device, key in keys.items():
@@ -143,8 +142,10 @@ class UplinkService:
         kind, _, counter = frame.parse_header(record.frame)
         device, reason = record.device, self._decoder.reject_reason
         self._replay.commit(device, self._decoder.epoch(device), counter)
-        limiter = self._replay_reports if reason == "replay" else self._reports
-        if kind != REJECT and limiter.is_due(device, self._clock.monotonic_ms()):
+        now_ms = self._clock.monotonic_ms()
+        if kind == REJECT or (reason == "replay" and not self._replay_rejects.is_due(device, now_ms)):
+            return
+        if self._rejects.is_due(device, now_ms):
             self._sender.reject_frame(device, kind, counter, reason)
 
     def _check_repeated(self, record: Record) -> None:

@@ -9,6 +9,7 @@ import pytest
 from compat.inflate_stream import InflateStream
 from patrolink.flash import copy_plan
 from patrolink.flash.methods import serial_console
+from patrolink.flash.serial_session import _WINDOW_BITS as WINDOW_BITS
 from patrolink.flash.serial_session import BLOCK_BYTES, _frame
 from patrolink_protocol import image_header
 
@@ -120,7 +121,7 @@ def test_deflated_parts_inflate_on_a_board_and_are_as_small_as_those_of_zlib(pag
     parts = [content[sum(sizes[:i]) : sum(sizes[: i + 1])] for i in range(len(sizes))]
     body = f"{TO_BYTES} {TO_TEXT} const d = new m.Deflater(); return a[0].map(part => text(d.compress(bytes(part))));"
     deflated = [base64.b64decode(data) for data in page.call("deflate.js", body, list(map(encoded, parts)))]
-    stream, zlib_stream, zlib_bytes = InflateStream(), zlib.compressobj(9, zlib.DEFLATED, -12), 0
+    stream, zlib_stream, zlib_bytes = InflateStream(), zlib.compressobj(9, zlib.DEFLATED, -WINDOW_BITS), 0
     for part, data in zip(parts, deflated, strict=True):
         buffer = bytearray(len(part))
         stream.inflate(data, buffer)
@@ -138,7 +139,7 @@ def test_skewed_counts_do_not_exceed_the_longest_code(page):
     content = bytes(random.Random(1).sample(list(b"".join(letters)), sum(counts)))
     body = f"{TO_BYTES} {TO_TEXT} return text(new m.Deflater().compress(bytes(a[0])));"
     data = base64.b64decode(page.call("deflate.js", body, encoded(content)))
-    assert zlib.decompressobj(-12).decompress(data) == content and len(data) < 0.5 * len(content)
+    assert zlib.decompressobj(-WINDOW_BITS).decompress(data) == content and len(data) < 0.5 * len(content)
 
 
 def test_copy_plans_are_those_of_the_tool(page, seed):

@@ -129,7 +129,7 @@ def test_forged_and_repeated_frames_do_not_use_up_the_budget(hub):
 
 
 def test_empty_frame_and_unknown_device_are_refused_as_before(hub):
-    for device, data in (("vest-1", b""), ("nobody", b"x" * 40)):
+    for device, data in (("vest-1", b""), ("nobody", bytes([m.VERSION << 5 | m.EVENT]) + bytes(39))):
         hub.receive(device, data)
     assert hub.metrics.refused["frame length"] == 1 and hub.metrics.refused["frame key"] == 1
 

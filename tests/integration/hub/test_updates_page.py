@@ -74,7 +74,7 @@ def test_campaign_on_the_page(tmp_path, broker, browser, capsys):
         page, clients = ConsolePage(browser, console.site), console.clients
         assert not page.find("#updates").is_displayed()
         devices = [word for name in DEVICES for word in ("--device", name)]
-        assert console.ota("plan", "spring", str(console.image), *devices, "--minimum", "2")[0] == 0
+        assert console.ota("plan", "spring", str(console.image), *devices, "--minimum", "2", "--waves", "100")[0] == 0
         assert console.ota("start", "spring")[1][-1]["applied"] == [{"shard": 0, "state": "applied"}]
         page.wait(lambda: "Update 2.0, spring: running" in page.text("#updates"))
         assert "3 deferred" in page.text("#updates")

@@ -194,7 +194,7 @@ class SimulatedDispatcher:
                 self._monitor.sums["views_ended"] += 1
 
     async def _make_groups(self, session: DispatcherSession, every_s: float) -> None:
-        """Make a group now and then, and end it; one whose hub died meanwhile is ended as soon as a hub serves again."""
+        """Make a group now and then, and end it; one whose hub died is ended as soon as a hub serves again."""
         while True:
             await self._end_groups(session)
             await asyncio.sleep(self._random.expovariate(1 / every_s))
