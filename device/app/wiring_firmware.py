@@ -137,9 +137,8 @@ class FirmwareUpdates:
             self._update.cancel(message)
         elif self._update.knows(command_id):
             self._update.install(message)
-        elif now_ms is None or now_ms > message["expires_ms"]:
-            text = "the clock is not set" if now_ms is None else ""
-            port.send_status(command_id, refused, enums.FIRMWARE_STATUS_REASON_EXPIRED, text)
+        elif now_ms is not None and now_ms > message["expires_ms"]:  # without a clock, signature and floor protect it
+            port.send_status(command_id, refused, enums.FIRMWARE_STATUS_REASON_EXPIRED, "")
         elif message["action"] != enums.FIRMWARE_ACTION_INSTALL or message["bytes"] is None:
             port.send_status(command_id, refused, enums.FIRMWARE_STATUS_REASON_FORMAT, "not a request to install")
         elif not port.audit(
