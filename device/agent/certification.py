@@ -79,9 +79,14 @@ class Certification:
         self._show("certification: over; %s" % reason)
 
     def _encode_again(self, payload):
-        """Return a message type and body, decoded and encoded again; empty if the message is refused."""
+        """Return a message type and body, decoded and encoded again; empty if the message is refused.
+
+        So is a position batch: devices encode these from fixes, and a board has no memory for 255 decoded rows.
+        """
         try:
             kind = payload[0]
+            if kind == m.POSITION_BATCH:
+                return b""
             values = decode.decode(kind, payload[1:])
             for name in values:
                 if isinstance(values[name], str):
@@ -89,7 +94,7 @@ class Certification:
             buf = bytearray(_PAYLOAD_MAX)
             buf[0] = kind
             return bytes(buf[: codec.encode_into(kind, values, buf, 1)])
-        except (RejectError, IndexError, KeyError):
+        except (RejectError, codec.FieldError, IndexError):
             return b""
 
     def _send_result(self, payload, now_ms):

@@ -1,10 +1,13 @@
 """Certification mode: entered, bounded in time, shown and audited; what a tester may request in it."""
 
+import binascii
+
 import patrolink_enums as enums
 import patrolink_messages as m
 from agent.certification import Certification
-from patrolink_protocol import codec
+from patrolink_protocol import codec, decode
 
+BATCH = "a006553f1001dae80039c19404c0"
 ENTER = enums.CERTIFY_OPERATION_ENTER
 LEAVE = enums.CERTIFY_OPERATION_LEAVE
 ECHO = enums.CERTIFY_OPERATION_ECHO
@@ -95,7 +98,10 @@ def test_a_vector_is_decoded_and_encoded_again():
     values = {"event_id": 9, "state": 3, "time_ms": 1, "eta_s": None, "who": "巡逻".encode()}
     vector = bytes(buf[: codec.encode_into(m.EVENT_STATE, values, buf, 1)])
     assert site.request(VECTOR, vector)[0]["payload"] == vector
-    for bad in (b"", b"\x1f", vector[:-1], bytes([m.POSITION_BATCH]) + bytes(20)):
+    # The last one is a legal batch of one row (SPEC.md, "Position batch").
+    batch = bytes([m.POSITION_BATCH]) + binascii.unhexlify(BATCH)
+    assert len(decode.decode(m.POSITION_BATCH, batch[1:])["fixes"]) == 1
+    for bad in (b"", b"\x1f", vector[:-1], batch):
         assert site.request(VECTOR, bad)[0]["payload"] == b""
 
 

@@ -24,6 +24,8 @@ CORE_MB_MAX = 40  # without bytecode; a quarter is the library that decrypts fra
 NEED_EXTRAS = {
     "decode walk.plcap --format parquet --output x": "report",
     "listen": "hub",
+    "clip show .": "video",
+    "image diff a b --out c": "flash",
     "emulate --fixes 10": "emulator",
     "incident": "emulator",
 }

@@ -107,6 +107,15 @@ def test_virtual_clock_measures_exactly():
     assert clock.monotonic_ms() - begin_ms < LONG_MS
 
 
+def test_a_frame_that_ends_a_wait_leaves_the_virtual_clock_in_order():
+    """The device waits after a frame: the times of what follows are exact."""
+    steps = [send(FRAME), wait(3_600_000, 1), wait(1000), wait(0), send(FRAME), wait(5000, 1)]
+    result = run_one(pipe("good virtual"), case_of(steps))
+    assert result.judgement.verdict is Verdict.PASS, result.judgement
+    assert [exchange.at_ms for exchange in result.evidence.exchanges[2:5]] == [1500, 2500, 2500]
+    assert result.evidence.exchanges[5].answers[0].at_ms == 4000
+
+
 def test_restart_and_stimuli(tmp_path):
     pressed = tmp_path / "pressed"
     stimuli = {"sos": [sys.executable, "-c", f"open({str(pressed)!r}, 'w')"], "broken": ["false"], "none": ["/none"]}

@@ -104,7 +104,7 @@ class DevicePipe(DeviceTestee):
         return packet.frame if packet is not None else None
 
     def _next_virtual(self, timeout_ms: int) -> bytes | None:
-        """Run the device up to a time; a frame ends the call, the rest of the time follows with the next one."""
+        """Run the device up to a time; a frame ends the call, and the device waits for the next time."""
         assert self._child is not None
         target_ms = self._device_ms + timeout_ms
         self._child.write(_TIME_PACKET.pack(_TIME, target_ms))
@@ -119,8 +119,8 @@ class DevicePipe(DeviceTestee):
             if packet.time_ms == target_ms:
                 return None
 
-    def check_alive(self) -> None:
-        """Raise TesteeFaultError if the program has ended."""
+    def settle(self) -> None:
+        """End a case. Raises TesteeFaultError if the program has ended."""
         assert self._child is not None
         self._child.poll(lambda buffer: True if buffer else None, 0)
 

@@ -1,6 +1,7 @@
 """What the testees of the device tier share: steps, times, limits. A subclass moves bytes."""
 
 import subprocess
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 
 from patrolink.conformance.case import DEVICE, FLOOD
@@ -10,7 +11,7 @@ from patrolink.conformance.testee.testee import Ending, StepUnavailableError, Te
 _STIMULUS_TIMEOUT_S = 30.0
 
 
-class DeviceTestee:
+class DeviceTestee(ABC):
     """Performs the steps of the device tier.
 
     Args:
@@ -26,25 +27,29 @@ class DeviceTestee:
         self._stimuli = stimuli
         self._begin_ms = 0
 
+    @abstractmethod
     def start(self) -> None:
         """Start the device or connect to it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def stop(self) -> Ending:
         """End the device or disconnect from it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def write_frame(self, frame: bytes) -> None:
         """Send a frame to the device."""
-        raise NotImplementedError
 
+    @abstractmethod
     def write_raw(self, data: bytes) -> None:
         """Send bytes that are no packet."""
-        raise NotImplementedError
 
+    @abstractmethod
     def next_frame(self, timeout_ms: int) -> bytes | None:
         """Return the next frame of the device; None if none has come within this time."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def settle(self) -> None:
+        """End a case. A device may send at any time; what comes now is found by `begin` of the next case."""
 
     def restart(self) -> None:
         """Cut the power of the device and start it again."""
@@ -115,10 +120,3 @@ class DeviceTestee:
             raise StepUnavailableError(f"stimulus {name}: no end within {_STIMULUS_TIMEOUT_S:g} s") from None
         if done.returncode:
             raise StepUnavailableError(f"stimulus {name}: exit code {done.returncode}")
-
-    def settle(self) -> None:
-        """End a case. A device may send at any time; what comes now is found by `begin` of the next case."""
-        self.check_alive()
-
-    def check_alive(self) -> None:
-        """Raise TesteeFaultError if the device is gone."""

@@ -76,6 +76,9 @@ class SerialDevice(DeviceTestee):
         except OSError:
             raise TesteeFaultError(CLOSED_PIPE, f"{self._name} was disconnected") from None
 
+    def settle(self) -> None:
+        """End a case: this carriage does not show whether the device is gone."""
+
     def next_frame(self, timeout_ms: int) -> bytes | None:
         """Return the next frame; None if none has come within this time."""
         deadline_s = time.monotonic() + timeout_ms / 1000
