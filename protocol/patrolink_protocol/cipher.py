@@ -35,7 +35,7 @@ else:
         """
 
         def __init__(self, key):
-            self.encrypt = aes(key, 1).encrypt  # ECB: counter mode is made of it
+            self.encrypt = aes(key, 1).encrypt  # ECB: counter mode is built on it
 
         def apply(self, data, buf, start, end):
             """Encrypt buf[start:end] in place, or decrypt it: both are the same.

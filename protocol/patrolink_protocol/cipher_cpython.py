@@ -13,7 +13,7 @@ class FrameCipher:
     """
 
     def __init__(self, key):
-        ecb = Cipher(algorithms.AES(key), modes.ECB())  # noqa: S305 - counter mode is made of it
+        ecb = Cipher(algorithms.AES(key), modes.ECB())  # noqa: S305 - counter mode is built on it
         self.encrypt_blocks = ecb.encryptor().update
 
     def apply(self, data, buf, start, end):

@@ -177,7 +177,7 @@ local function show_lines(pinfo, lines)
     pinfo.cols.info:fence()
 end
 
--- A broker forwards a frame to each subscriber; each connection that it forwards on is a receiver of its own.
+-- A broker forwards a frame to each subscriber; each connection that it forwards on is a separate receiver.
 local function hop_of(pinfo)
     local to = tostring(pinfo.dst)
     return pinfo.src_port < pinfo.dst_port and to .. ":" .. pinfo.dst_port or to

@@ -36,7 +36,7 @@ class Column(NamedTuple):
     second: bool = False
 
 
-# What `stream` writes unless it is told otherwise: stored values of one row, and what a codec shows for them.
+# Defaults of `stream`: stored values of one row, and what a codec shows for them.
 _STORED = {
     "lat": 31_123_456,
     "lon": 121_123_456,

@@ -1,6 +1,6 @@
 """Says where in a body two readings part: the first bit of a batch, or the first byte of a scalar message.
 
-The bits of a batch are read here by a small decoder of its own, which notes where each value is stored. It follows
+The bits of a batch are read here by a separate small decoder, which records where each value is stored. It follows
 SPEC.md, "Position batch", on any body, so it also shows where a body stops being legal.
 """
 

@@ -105,7 +105,7 @@ class Decoder:
     Attributes:
         reject_reason: why the last frame was rejected (a name of the protocol's reject table), "" if it was not.
         reject_is_genuine: whether the last frame was authentic and its counter was judged: if it was rejected, its
-            sender may be told.
+            sender may be sent a `reject`.
         stats: counts so far.
     """
 
