@@ -135,7 +135,7 @@ class Device:
         key, device, epoch = config["key"], config["device"].encode(), config["key_epoch"]
         self._request_time_at_ms = now_ms() + _TIME_ELSEWHERE_MS
         self._downlink = Downlink(key, device, epoch, Record(store, "down"), log, self.reporter.send, now_ms)
-        self._downlink.add_handlers({m.CERTIFY: self._on_certify})
+        self._downlink.add_handlers({m.CERTIFY: self._on_certify, m.COMMAND: self._on_command})
         voice = config.get("audio") is not None and not config.get("modem")
         slice_ms = _PTT_SLICE_MS if voice else _SLICE_MS
         self.net = Network(self._clock.now_ms, self.serve, config["timeout_s"] * 1000, slice_ms)
@@ -153,17 +153,8 @@ class Device:
             raw = open_raw_streams(self.modem, hal, broker.get("tls"), "broker.tls")
         from compat import umqtt_import
 
-        self.session = Session(
-            umqtt_import.load(),
-            self.net,
-            raw,
-            broker,
-            device,
-            config["keepalive_s"],
-            self._downlink.receive,
-            self.event_queue.due_count,
-            log,
-        )
+        keepalive_s, receive, due_count = config["keepalive_s"], self._downlink.receive, self.event_queue.due_count
+        self.session = Session(umqtt_import.load(), self.net, raw, broker, device, keepalive_s, receive, due_count, log)
         self.link = Supervisor(
             self.session,
             (self.event_queue, self.outbox),
@@ -174,7 +165,7 @@ class Device:
             hal.reset,
             self.reporter.set_time,
             self.event_queue.retry_all,
-            self.event_queue.due_count,
+            due_count,
             self._trial.on_published if self._trial is not None else None,
         )
 
@@ -313,6 +304,11 @@ class Device:
         if self._updates is None:
             self._load_updates()
         self._updates.on_firmware(message)
+
+    def _on_command(self, message):
+        from app.wiring_commands import build_commands  # with a camera or sound they were built at the start
+
+        build_commands(self._state_dir, self._hal, self.reporter, self._downlink, self._clock.now_ms).execute(message)
 
     def _on_certify(self, message):
         if self._certification is None:

@@ -1,5 +1,6 @@
-"""Commands of the hub. Loaded only on boards with a camera or sound: others support none."""
+"""Commands of the hub. Boards without a camera or sound support none, and load this at the first one."""
 
+import patrolink_messages as m
 from agent.link.audit_log import AuditLog
 from agent.link.commands import Commands
 from patrolink_protocol.native import const
@@ -17,16 +18,19 @@ class _UnixClock:
         return self._reporter.unix_ms(self._now_ms())
 
 
-def build_commands(state_dir, hal, reporter, now_ms):
-    """Return the agent.link.commands.Commands.
+def build_commands(state_dir, hal, reporter, downlink, now_ms):
+    """Return the agent.link.commands.Commands, registered with the downlink.
 
     Args:
         state_dir: Directory of the device's state.
         hal: The platform.
         reporter: agent.tracking.reporter.Reporter.
+        downlink: agent.link.downlink.Downlink.
         now_ms: Function that returns monotonic milliseconds.
     """
     files = hal.Files(state_dir + "/audit")
     audit_log = AuditLog(files, "audit", _AUDIT_FILE_MAX)
     routine_log = AuditLog(files, "routine", _ROUTINE_FILE_MAX)
-    return Commands(reporter, audit_log, routine_log, _UnixClock(reporter, now_ms).unix_ms)
+    commands = Commands(reporter, audit_log, routine_log, _UnixClock(reporter, now_ms).unix_ms)
+    downlink.add_handlers({m.COMMAND: commands.execute})
+    return commands

@@ -36,8 +36,7 @@ def build_media(core):
         ConfigError: The board lacks what the configuration asks for.
     """
     config, hal = core.config, core.hal
-    commands = build_commands(config["state_dir"], hal, core.reporter, core.now_ms)
-    core.downlink.add_handlers({m.COMMAND: commands.execute})
+    commands = build_commands(config["state_dir"], hal, core.reporter, core.downlink, core.now_ms)
     open_udp = udp_opener(core.modem, hal, core.inputs)
     ptt = ptt_status = play_tone = microphones = camera = self_test = recording = live_view = None
     indicators = Indicators(hal.Pin)

@@ -61,9 +61,8 @@ CLAIMS: dict[str, ClaimRule] = {
     "ptt": ClaimRule(DEVICE, "push-to-talk", "ptt", (m.PTT_BURST, m.PTT_STATUS)),
     "video": ClaimRule(DEVICE, "records clips", "video", (m.CLIP_MANIFEST,)),
     "live_view": ClaimRule(DEVICE, "live view", "live_view"),
-    "firmware_update": ClaimRule(
-        DEVICE, "updates over the air", "firmware_update", (m.FIRMWARE_REQUEST, m.FIRMWARE_STATUS)
-    ),
+    # A device without updates answers `firmware` as well: with the status `refused`.
+    "firmware_update": ClaimRule(DEVICE, "updates over the air", "firmware_update", (m.FIRMWARE_REQUEST,)),
     "hazard_photo": ClaimRule(DEVICE, "pictures of hazards", "hazard_photo"),
     "long_batch": ClaimRule(DEVICE, "batches of more than 60 rows", "long_batch"),
     "sos": ClaimRule(DEVICE, "SOS events", "", (m.EVENT,)),

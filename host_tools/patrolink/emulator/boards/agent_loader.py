@@ -24,3 +24,9 @@ def load() -> tuple[ModuleType, ModuleType]:
     if "app.device" not in sys.modules:
         spec.loader.exec_module(module)
     return importlib.import_module("app.device"), importlib.import_module("app.config")
+
+
+def module(name: str) -> ModuleType:
+    """Return a module of the agent, such as `hal.common`."""
+    load()
+    return importlib.import_module(name)

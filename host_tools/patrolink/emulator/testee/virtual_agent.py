@@ -1,0 +1,126 @@
+"""The agent under CPython as a testee on a pipe with a virtual clock: hours of timers take seconds.
+
+Storage is the agent's own, in a folder; it survives as the kit kills this process. Broker, carrier and receiver are
+those of the simulation, without faults.
+"""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+from patrolink.core.keys import DeviceKey
+from patrolink.emulator.boards import agent_loader
+from patrolink.emulator.boards.virtual_camera import CameraHal
+from patrolink.emulator.boards.virtual_hal import Line, Reset
+from patrolink.emulator.network.carrier import Connection, Network, Profile, Remote
+from patrolink.emulator.network.virtual_broker import VirtualBroker
+from patrolink.emulator.scenarios.environment import HOST, walk
+from patrolink.emulator.scheduler import Scheduler
+from patrolink.emulator.testee.buttons import Buttons
+from patrolink.emulator.testee.kit_pipe import KitPipe
+from patrolink.emulator.testee.wall_clock import WallClock
+
+_PROFILE = Profile(rtt_ms=40, jitter_ms=0, loss=0.0, up_kbps=10_000, down_kbps=10_000)
+_BOOT_MS = 1000
+_FIX_MS = 1000
+
+
+class FolderBoard(CameraHal):
+    """A board on a virtual clock whose storage is a folder.
+
+    Args:
+        network: Radio and carrier of the board.
+    """
+
+    IDLE_MS = 50
+    SHORTEST_WAIT_MS = 1
+
+    def __init__(self, network: Network) -> None:
+        super().__init__(network, "testee", lambda: None)
+        self.lines["gps"] = Line()
+        self._storage = agent_loader.module("hal.common")
+        self._clip_storage = agent_loader.module("hal.clip_storage")
+
+    # --- names of the HAL contract ---
+
+    def Store(self, folder: str) -> Any:  # noqa: N802
+        """Return the records in a folder."""
+        return self._storage.Store(folder)
+
+    def Files(self, folder: str) -> Any:  # noqa: N802
+        """Return the files of a folder."""
+        return self._storage.Files(folder)
+
+    def clip_storage(self, folder: str) -> Any:
+        """Return the card."""
+        return self._clip_storage.ClipStorage(folder)
+
+
+class VirtualAgent:
+    """The testee.
+
+    Args:
+        folder: Folder of its state.
+        name: Device id.
+        key: Its key.
+        from_kit, to_kit: File descriptors of the pipe.
+    """
+
+    def __init__(self, folder: Path, name: str, key: DeviceKey, from_kit: int, to_kit: int) -> None:
+        self._folder, self._name = folder, name
+        self._scheduler = Scheduler()
+        self._clock = WallClock(folder / "clock", self._scheduler)
+        self._broker = VirtualBroker(self._scheduler, lambda _, payload: self._pipe.send(payload))
+        self._board = FolderBoard(Network(self._scheduler, _PROFILE, 1, self._dial))
+        buttons = Buttons(folder / "buttons", lambda button: self._board.press(button.encode()))
+        self._pipe = KitPipe(self._scheduler, from_kit, to_kit, buttons, self._on_frame, self._clock.save)
+        self._program, config = agent_loader.load()
+        self._config: dict[str, Any] = {
+            **config.DEFAULTS,
+            "board": "linux",
+            "device": name,
+            "key": key.secret,
+            "key_epoch": key.epoch,
+            "broker": {"host": HOST, "port": 1883},
+            "gps_uart": "gps",
+            "state_dir": str(folder / "state"),
+        }
+        self._fixes = 0
+
+    def _dial(self, kind: str, host: str, port: int, connection: Connection) -> Remote | None:
+        return self._broker.dial(kind, host, port, connection) if host == HOST else None
+
+    def _on_frame(self, frame: bytes) -> None:
+        self._broker.send(self._name, frame)
+
+    def run(self) -> None:
+        """Run until the kit closes the pipe.
+
+        Raises:
+            KitGoneError: It has.
+        """
+        self._pipe.wait()
+        self._scheduler.after(_FIX_MS, self._send_fix)
+        self._board.start(self._run_agent)
+        while True:
+            self._scheduler.step()
+
+    def _send_fix(self) -> None:
+        epochs = walk()
+        self._board.deliver_now("gps", epochs[self._fixes % len(epochs)].at(self._clock.unix_ms() // 1000 * 1000))
+        self._fixes += 1
+        self._scheduler.after(_FIX_MS, self._send_fix)
+
+    def _run_agent(self) -> None:
+        """Run the agent, again after each reset that it asks for, until it switches the board off."""
+        with (self._folder / "console.log").open("a", encoding="utf-8", buffering=1) as log:
+
+            def write_line(text: str) -> None:
+                print(f"{self._scheduler.now / 1000:10.3f} {text}", file=log)
+
+            while True:
+                self._board.boot()
+                with contextlib.suppress(Reset):
+                    self._program.Device(self._config, self._board, write_line).run()
+                    return
+                self._board.pause(_BOOT_MS)
