@@ -7,6 +7,7 @@ import json
 from typing import Any, NamedTuple
 
 ASK, TELL, SEND, RAW, WAIT, RESTART, STIMULUS = "ask", "tell", "send", "raw", "wait", "restart", "stimulus"
+LISTEN, TRANSMIT = "listen", "transmit"
 ANSWER_MAX_BYTES = 65_536  # the longest lawful answer, 255 rows, has about 20 KB
 FRAMES_MAX = 1000  # of one wait; a device that sends more floods
 
@@ -19,10 +20,10 @@ class Step(NamedTuple):
     """One action on a testee. Use the functions below.
 
     Attributes:
-        op: ASK, TELL, SEND, RAW, WAIT, RESTART or STIMULUS.
-        data: A line of the codec protocol, hexadecimal digits, or the name of a stimulus.
-        ms: WAIT: time to wait.
-        frames: WAIT: end after this many frames.
+        op: ASK, TELL, SEND, RAW, WAIT, RESTART, STIMULUS, LISTEN or TRANSMIT.
+        data: A line of the codec protocol, hexadecimal digits, the name of a stimulus, or traffic as text.
+        ms: WAIT, LISTEN: time to wait.
+        frames: WAIT: end after this many frames. LISTEN: after so many frames and pieces of traffic.
     """
 
     op: str
@@ -32,7 +33,11 @@ class Step(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What the testee sent: a line of JSON (codec tier) or a frame in hexadecimal digits (device tier)."""
+    """What the testee sent.
+
+    Codec tier: a line of JSON. Device tier: a frame in hexadecimal digits, or to LISTEN also traffic, as
+    `network_packets.Traffic.text` writes it.
+    """
 
     at_ms: int
     text: str
@@ -91,7 +96,13 @@ class Evidence(NamedTuple):
 
     def frames(self) -> list[Answer]:
         """Return all frames of a device, in order of arrival."""
-        return [answer for exchange in self.exchanges if exchange.step.op != ASK for answer in exchange.answers]
+        return [
+            answer
+            for exchange in self.exchanges
+            if exchange.step.op != ASK
+            for answer in exchange.answers
+            if is_frame(answer.text)
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """Return the evidence, JSON-ready."""
@@ -159,6 +170,21 @@ def raw(data: bytes) -> Step:
 def wait(ms: int, frames: int = FRAMES_MAX) -> Step:
     """Device tier: collect frames of the device, until this time is over or so many have come."""
     return Step(WAIT, "", ms, frames)
+
+
+def listen(ms: int, arrivals: int = FRAMES_MAX) -> Step:
+    """Device tier: as `wait`, and collect what the device sends on its network, too."""
+    return Step(LISTEN, "", ms, arrivals)
+
+
+def transmit(traffic: str) -> Step:
+    """Device tier: send a datagram or bytes of a stream to the device; see `network_packets.Traffic.text`."""
+    return Step(TRANSMIT, traffic)
+
+
+def is_frame(text: str) -> bool:
+    """Return whether an answer of a device is a frame; else it is traffic."""
+    return " " not in text
 
 
 def restart() -> Step:

@@ -69,12 +69,12 @@ class BrokerDevice(DeviceTestee):
     def settle(self) -> None:
         """End a case: this carriage does not show whether the device is gone."""
 
-    def next_frame(self, timeout_ms: int) -> bytes | None:
+    def next_arrival(self, timeout_ms: int) -> str | None:
         """Return the next frame of the device; None if none has come within this time (and at most 0.2 s more)."""
         deadline_s = time.monotonic() + timeout_ms / 1000
         for record in self._records:
             if record is not None and record.device == self._device:
-                return record.frame
+                return record.frame.hex()
             if time.monotonic() >= deadline_s:
                 return None
         return None

@@ -3,7 +3,8 @@
 A device with a virtual clock (claim `virtual_clock`) also has control packets, of the length 0xFFFFFFFF and 8 bytes: a
 time in milliseconds since its start, little-endian. The kit sends the time up to which the device shall run, and the
 device answers with the same packet when it has. Before a frame, the device sends its time if that has changed since the
-last control packet.
+last control packet. `network_packets.py` defines these packets, and those of datagrams and streams of a device that has
+its network on the pipe.
 """
 
 import struct
@@ -15,19 +16,26 @@ from patrolink_messages import MAX_FRAME
 from patrolink.conformance.case import FRAMING
 from patrolink.conformance.testee.child import Child
 from patrolink.conformance.testee.device_testee import DeviceTestee
+from patrolink.conformance.testee.network_packets import (
+    NETWORK,
+    NETWORK_PACKET,
+    TCP,
+    TIME,
+    TIME_PACKET,
+    UDP,
+    Traffic,
+)
 from patrolink.conformance.testee.program import describe_program
 from patrolink.conformance.testee.testee import Ending, TesteeFaultError
 from patrolink.core.text import plural
 
-_TIME = 0xFFFFFFFF
-_TIME_PACKET = struct.Struct("<IQ")
 _ADVANCE_TIMEOUT_S = 30.0
 
 
 class _Packet(NamedTuple):
-    """A frame, or without one the time of a control packet."""
+    """A frame or traffic, or without both the time of a control packet."""
 
-    frame: bytes
+    arrival: str
     time_ms: int = 0
 
 
@@ -93,25 +101,29 @@ class DevicePipe(DeviceTestee):
         assert self._child is not None
         self._child.write(data)
 
-    def next_frame(self, timeout_ms: int) -> bytes | None:
-        """Return the next frame; None if none has come within this time."""
+    def write_traffic(self, traffic: Traffic) -> None:
+        """Send a datagram or bytes of a stream."""
+        self.write_raw(traffic.pack())
+
+    def next_arrival(self, timeout_ms: int) -> str | None:
+        """Return the next frame or traffic; None if none has come within this time."""
         assert self._child is not None
         if self._virtual:
             return self._next_virtual(timeout_ms)
         packet = self._child.poll(_take_packet, timeout_ms / 1000)
-        if packet is not None and not packet.frame:
+        if packet is not None and not packet.arrival:
             raise TesteeFaultError(FRAMING, "a control packet of a device without a virtual clock")
-        return packet.frame if packet is not None else None
+        return packet.arrival if packet is not None else None
 
-    def _next_virtual(self, timeout_ms: int) -> bytes | None:
-        """Run the device up to a time; a frame ends the call, and the device waits for the next time."""
+    def _next_virtual(self, timeout_ms: int) -> str | None:
+        """Run the device up to a time; an arrival ends the call, and the device waits for the next time."""
         assert self._child is not None
         target_ms = self._device_ms + timeout_ms
-        self._child.write(_TIME_PACKET.pack(_TIME, target_ms))
+        self._child.write(TIME_PACKET.pack(TIME, target_ms))
         while True:
             packet = self._child.read(_take_packet, _ADVANCE_TIMEOUT_S)
-            if packet.frame:
-                return packet.frame
+            if packet.arrival:
+                return packet.arrival
             if not self._device_ms <= packet.time_ms <= target_ms:
                 reason = f"time {packet.time_ms} ms, not between {self._device_ms} and {target_ms} ms"
                 raise TesteeFaultError(FRAMING, reason)
@@ -130,16 +142,32 @@ def _take_packet(buffer: bytearray) -> _Packet | None:
     if len(buffer) < 4:
         return None
     (length,) = struct.unpack_from("<I", buffer)
-    if length == _TIME:
-        if len(buffer) < _TIME_PACKET.size:
+    if length == TIME:
+        if len(buffer) < TIME_PACKET.size:
             return None
-        (_, now_ms) = _TIME_PACKET.unpack_from(buffer)
-        del buffer[: _TIME_PACKET.size]
-        return _Packet(b"", now_ms)
+        (_, now_ms) = TIME_PACKET.unpack_from(buffer)
+        del buffer[: TIME_PACKET.size]
+        return _Packet("", now_ms)
+    if length == NETWORK:
+        return _take_traffic(buffer)
     if not 1 <= length <= MAX_FRAME:
         raise TesteeFaultError(FRAMING, f"a packet of {plural(length, 'byte')}; frames have at most {MAX_FRAME}")
     if len(buffer) < 4 + length:
         return None
     frame = bytes(buffer[4 : 4 + length])
     del buffer[: 4 + length]
-    return _Packet(frame)
+    return _Packet(frame.hex())
+
+
+def _take_traffic(buffer: bytearray) -> _Packet | None:
+    if len(buffer) < NETWORK_PACKET.size:
+        return None
+    _, protocol, port, length = NETWORK_PACKET.unpack_from(buffer)
+    if protocol not in (UDP, TCP):
+        raise TesteeFaultError(FRAMING, f"traffic of the protocol {protocol}; known are {UDP} (UDP) and {TCP} (TCP)")
+    end = NETWORK_PACKET.size + length
+    if len(buffer) < end:
+        return None
+    traffic = Traffic(protocol, port, bytes(buffer[NETWORK_PACKET.size : end]))
+    del buffer[:end]
+    return _Packet(traffic.text())

@@ -5,7 +5,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 
 from patrolink.conformance.case import DEVICE, FLOOD
-from patrolink.conformance.evidence import FRAMES_MAX, RAW, RESTART, SEND, STIMULUS, WAIT, Answer, Step
+from patrolink.conformance.evidence import (
+    FRAMES_MAX,
+    LISTEN,
+    RAW,
+    RESTART,
+    SEND,
+    STIMULUS,
+    TRANSMIT,
+    WAIT,
+    Answer,
+    Step,
+    is_frame,
+)
+from patrolink.conformance.testee.network_packets import Traffic, parse
 from patrolink.conformance.testee.testee import Ending, StepUnavailableError, TesteeFaultError
 
 _STIMULUS_TIMEOUT_S = 30.0
@@ -44,8 +57,19 @@ class DeviceTestee(ABC):
         """Send bytes that are no packet."""
 
     @abstractmethod
-    def next_frame(self, timeout_ms: int) -> bytes | None:
-        """Return the next frame of the device; None if none has come within this time."""
+    def next_arrival(self, timeout_ms: int) -> str | None:
+        """Return the next frame of the device, in hexadecimal digits, or what it has sent on its network.
+
+        None if nothing has come within this time.
+        """
+
+    def write_traffic(self, traffic: Traffic) -> None:
+        """Send a datagram or bytes of a stream to the device.
+
+        Raises:
+            StepUnavailableError: The network of the device is not within reach of the kit.
+        """
+        raise StepUnavailableError("the network of this device is not on a pipe of the kit")
 
     @abstractmethod
     def settle(self) -> None:
@@ -64,7 +88,7 @@ class DeviceTestee(ABC):
     def begin(self) -> None:
         """Begin a case; what the device has sent before belongs to no case."""
         for _ in range(FRAMES_MAX):
-            if self.next_frame(0) is None:
+            if self.next_arrival(0) is None:
                 break
         else:
             raise TesteeFaultError(FLOOD, f"more than {FRAMES_MAX} frames between two cases")
@@ -84,7 +108,9 @@ class DeviceTestee(ABC):
             self.restart()
         elif step.op == STIMULUS:
             self._stimulate(step.data)
-        elif step.op == WAIT:
+        elif step.op == TRANSMIT:
+            self.write_traffic(parse(step.data))
+        elif step.op in (WAIT, LISTEN):
             return self._collect(step)
         else:
             raise StepUnavailableError(f"a device cannot perform the step {step.op}")
@@ -95,10 +121,11 @@ class DeviceTestee(ABC):
         end_ms = self.now_ms() + step.ms
         try:
             while len(frames) < step.frames:
-                frame = self.next_frame(max(0, end_ms - self.now_ms()))
-                if frame is None:
+                arrival = self.next_arrival(max(0, end_ms - self.now_ms()))
+                if arrival is None:
                     return tuple(frames)
-                frames.append(Answer(self.now_ms(), frame.hex()))
+                if step.op == LISTEN or is_frame(arrival):
+                    frames.append(Answer(self.now_ms(), arrival))
         except TesteeFaultError as e:
             raise TesteeFaultError(e.cause, e.detail, tuple(frames)) from None
         if step.frames >= FRAMES_MAX:

@@ -79,14 +79,14 @@ class SerialDevice(DeviceTestee):
     def settle(self) -> None:
         """End a case: this carriage does not show whether the device is gone."""
 
-    def next_frame(self, timeout_ms: int) -> bytes | None:
+    def next_arrival(self, timeout_ms: int) -> str | None:
         """Return the next frame; None if none has come within this time."""
         deadline_s = time.monotonic() + timeout_ms / 1000
         while not self._frames:
             left_s = deadline_s - time.monotonic()
             if not self._read(min(max(left_s, 0), _READ_TIMEOUT_S)) and left_s <= 0:
                 return None
-        return self._frames.popleft()
+        return self._frames.popleft().hex()
 
     def _read(self, timeout_s: float) -> bool:
         """Read what there is; return whether something came."""

@@ -1,4 +1,4 @@
-"""Pipe to the conformance kit of a device on a virtual clock: frames, and the times up to which it may run.
+"""Pipe to the conformance kit of a device on a virtual clock: frames, traffic, and the times up to which it may run.
 
 The format is that of `patrolink.conformance.testee.device_pipe`. Time stands still while this side waits for the kit.
 """
@@ -8,12 +8,11 @@ import select
 import struct
 from collections.abc import Callable
 
+from patrolink.conformance.testee.network_packets import NETWORK, NETWORK_PACKET, TIME, TIME_PACKET, Traffic
 from patrolink.emulator.scheduler import Scheduler
 from patrolink.emulator.testee.buttons import Buttons
 
 _LENGTH = struct.Struct("<I")
-_TIME = 0xFFFFFFFF
-_TIME_PACKET = struct.Struct("<IQ")
 _PAYLOAD_MAX = 1 << 16  # a longer packet is skipped; whether a frame is too long is for the device to find
 _CHUNK = 65536
 
@@ -30,6 +29,7 @@ class KitPipe:
         from_kit, to_kit: File descriptors of the pipe.
         buttons: Buttons of the device; a press counts before what the kit sends after it.
         on_frame: Called with each frame for the device.
+        on_traffic: Called with each datagram or part of a stream for the device.
         on_pause: Called with the time each time the device stands still.
     """
 
@@ -40,11 +40,12 @@ class KitPipe:
         to_kit: int,
         buttons: Buttons,
         on_frame: Callable[[bytes], None],
+        on_traffic: Callable[[Traffic], None],
         on_pause: Callable[[], None],
     ) -> None:
         self._scheduler = scheduler
         self._from_kit, self._to_kit = from_kit, to_kit
-        self._buttons, self._on_frame, self._on_pause = buttons, on_frame, on_pause
+        self._buttons, self._on_frame, self._on_traffic, self._on_pause = buttons, on_frame, on_traffic, on_pause
         self._received = bytearray()
         self._skip = 0
         self._target_ms = 0
@@ -56,8 +57,19 @@ class KitPipe:
         Raises:
             KitGoneError: The kit has closed the pipe.
         """
+        self._send(_LENGTH.pack(len(frame)) + frame)
+
+    def send_traffic(self, traffic: Traffic) -> None:
+        """Send what the device sends on its network, and wait as after a frame.
+
+        Raises:
+            KitGoneError: The kit has closed the pipe.
+        """
+        self._send(traffic.pack())
+
+    def _send(self, packet: bytes) -> None:
         self._report(int(self._scheduler.now))
-        self._write(_LENGTH.pack(len(frame)) + frame)
+        self._write(packet)
         self.wait()
 
     def wait(self) -> None:
@@ -88,7 +100,7 @@ class KitPipe:
     def _report(self, now_ms: int) -> None:
         if now_ms != self._reported_ms:
             self._reported_ms = now_ms
-            self._write(_TIME_PACKET.pack(_TIME, now_ms))
+            self._write(TIME_PACKET.pack(TIME, now_ms))
 
     def _write(self, data: bytes) -> None:
         view = memoryview(data)
@@ -108,12 +120,16 @@ class KitPipe:
             if len(received) < _LENGTH.size:
                 return False
             (length,) = _LENGTH.unpack_from(received)
-            if length == _TIME:
-                if len(received) < _TIME_PACKET.size:
+            if length == TIME:
+                if len(received) < TIME_PACKET.size:
                     return False
-                (_, self._target_ms) = _TIME_PACKET.unpack_from(received)
-                del received[: _TIME_PACKET.size]
+                (_, self._target_ms) = TIME_PACKET.unpack_from(received)
+                del received[: TIME_PACKET.size]
                 return True
+            if length == NETWORK:
+                if not self._take_traffic():
+                    return False
+                continue
             if length > _PAYLOAD_MAX:
                 self._skip = length
                 del received[: _LENGTH.size]
@@ -124,3 +140,17 @@ class KitPipe:
             del received[: _LENGTH.size + length]
             if frame:
                 self._on_frame(frame)
+
+    def _take_traffic(self) -> bool:
+        """Pass on the traffic that `_received` begins with; return False while it is incomplete."""
+        received = self._received
+        if len(received) < NETWORK_PACKET.size:
+            return False
+        _, protocol, port, length = NETWORK_PACKET.unpack_from(received)
+        end = NETWORK_PACKET.size + length
+        if len(received) < end:
+            return False
+        traffic = Traffic(protocol, port, bytes(received[NETWORK_PACKET.size : end]))
+        del received[:end]
+        self._on_traffic(traffic)
+        return True

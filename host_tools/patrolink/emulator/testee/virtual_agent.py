@@ -5,6 +5,7 @@ those of the simulation, without faults.
 """
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,54 @@ from patrolink.emulator.network.virtual_broker import VirtualBroker
 from patrolink.emulator.scenarios.environment import HOST, walk
 from patrolink.emulator.scheduler import Scheduler
 from patrolink.emulator.testee.buttons import Buttons
+from patrolink.emulator.testee.kit_network import HOST as KIT_HOST
+from patrolink.emulator.testee.kit_network import KitNetwork
 from patrolink.emulator.testee.kit_pipe import KitPipe
 from patrolink.emulator.testee.wall_clock import WallClock
 
 _PROFILE = Profile(rtt_ms=40, jitter_ms=0, loss=0.0, up_kbps=10_000, down_kbps=10_000)
+UPLOAD_PORT = 5080
+# The base point of P-256: recordings of this testee are for everybody, as the private key is 1.
+EVIDENCE_KEY = bytes.fromhex("036b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296")
 _BOOT_MS = 1000
 _FIX_MS = 1000
+
+
+class _CardWriter:
+    """Appends to a file. It need not survive more than the end of this process."""
+
+    fault = ""
+    behind = 0
+
+    def __init__(self, path: str) -> None:
+        self._file = open(path, "ab")  # noqa: SIM115 - closed by `close`
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append data."""
+        self._file.write(data)
+
+    def sync(self) -> None:
+        """Pass what was written to the system."""
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class _Card:
+    """Carries out the operations of hal.clip_storage at once (see hal.posix.background.WriteQueue)."""
+
+    def open(self, path: str) -> _CardWriter:
+        """Return a writer."""
+        return _CardWriter(path)
+
+    def add(self, function: Callable[[str], None], name: str) -> None:
+        """Call a function."""
+        function(name)
+
+    def flush(self, timeout_ms: int) -> None:
+        """Do nothing."""
 
 
 class FolderBoard(CameraHal):
@@ -53,7 +96,7 @@ class FolderBoard(CameraHal):
 
     def clip_storage(self, folder: str) -> Any:
         """Return the card."""
-        return self._clip_storage.ClipStorage(folder)
+        return self._clip_storage.ClipStorage(folder, _Card())
 
 
 class VirtualAgent:
@@ -72,8 +115,11 @@ class VirtualAgent:
         self._clock = WallClock(folder / "clock", self._scheduler)
         self._broker = VirtualBroker(self._scheduler, lambda _, payload: self._pipe.send(payload))
         self._board = FolderBoard(Network(self._scheduler, _PROFILE, 1, self._dial))
-        buttons = Buttons(folder / "buttons", lambda button: self._board.press(button.encode()))
-        self._pipe = KitPipe(self._scheduler, from_kit, to_kit, buttons, self._on_frame, self._clock.save)
+        buttons = Buttons(folder / "buttons", self._press)
+        self._network = KitNetwork(lambda traffic: self._pipe.send_traffic(traffic))
+        self._pipe = KitPipe(
+            self._scheduler, from_kit, to_kit, buttons, self._on_frame, self._network.arrive, self._clock.save
+        )
         self._program, config = agent_loader.load()
         self._config: dict[str, Any] = {
             **config.DEFAULTS,
@@ -84,10 +130,25 @@ class VirtualAgent:
             "broker": {"host": HOST, "port": 1883},
             "gps_uart": "gps",
             "state_dir": str(folder / "state"),
+            "audio": {"mic": "mic", "speaker": "speaker", "indicator": "indicator"},
+            "ptt": {**config.PTT_DEFAULTS, "site": "testee"},
+            "camera": {"source": "camera", "indicator": "indicator", "kind": "vc0706"},
+            "clips": _clips(config, folder),
         }
         self._fixes = 0
 
+    def _press(self, button: str) -> None:
+        """Press a button, or take the broker away and bring it back."""
+        if button == "link off":
+            self._broker.stop()
+        elif button == "link on":
+            self._broker.up = True
+        else:
+            self._board.press(button.encode())
+
     def _dial(self, kind: str, host: str, port: int, connection: Connection) -> Remote | None:
+        if host == KIT_HOST:
+            return self._network.dial(kind, port, connection)
         return self._broker.dial(kind, host, port, connection) if host == HOST else None
 
     def _on_frame(self, frame: bytes) -> None:
@@ -124,3 +185,11 @@ class VirtualAgent:
                     self._program.Device(self._config, self._board, write_line).run()
                     return
                 self._board.pause(_BOOT_MS)
+
+
+def _clips(defaults: Any, folder: Path) -> dict[str, Any]:
+    """Return the configuration of clips: short ones, uploaded to the kit."""
+    upload = {**defaults.UPLOAD_DEFAULTS, "host": KIT_HOST, "port": UPLOAD_PORT}
+    times = {"pre_s": 5, "post_s": 5, "segment_s": 5}
+    paths = {"dir": str(folder / "clips"), "evidence_key": EVIDENCE_KEY, "upload": upload, "sound": "never"}
+    return {**defaults.CLIPS_DEFAULTS, **times, **paths}
