@@ -1,34 +1,71 @@
 """Our own agent as a testee of the device tier."""
 
 import shlex
+import subprocess
 import sys
 
 import pytest
 from patrolink.cli import main
+from patrolink.conformance import suite
 from patrolink.conformance.case import DEVICE
+from patrolink.core import boards
 from patrolink.emulator import testee
-from patrolink.emulator.testee.__main__ import main as run_testee
+from patrolink.emulator.testee.__main__ import main as run_agent
 
 from tests.support.json_lines import records, summary
 from tests.support.paths import ROOT
 
+TESTEE = [sys.executable, "-m", testee.__name__]
+REAL_TIME_CASES = (
+    "a command is answered once, with its id",
+    "a command that is repeated is obeyed once",
+    "hello is the first frame after each start, with a higher boot number",
+)
 
-def validate(board, monkeypatch, tmp_path, capsys):
-    """Run the device tier on the agent of a board; return exit code, summary and results."""
+
+@pytest.fixture
+def board(request, monkeypatch, tmp_path):
+    """The name of a board; the working folder has the folder of its testee, with a key."""
+    if missing := boards.find(request.param).missing_packages():
+        pytest.skip(f"{request.param}: apt-get install {' '.join(missing)}")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    folder = f"build/testee/{board}"
-    assert run_testee(["init", folder]) == 0
-    target = f"exec:{shlex.join([sys.executable, '-m', testee.__name__, 'pipe', board, folder])}"
-    profile = ROOT / "boards" / board / "conformance.toml"
-    arguments = ["--tier", DEVICE, "--profile", str(profile), "--keys", f"{folder}/keys.toml", "--json"]
-    code = main(["validate", target, *arguments])
+    assert run_agent(["init", f"build/testee/{request.param}"]) == 0
+    return request.param
+
+
+def validate(board, profile, target, capsys, *options):
+    """Run the device tier on the agent of a board; return exit code, summary and results."""
+    files = [
+        "--profile",
+        str(ROOT / "boards" / board / profile),
+        "--keys",
+        f"build/testee/{board}/keys.toml",
+    ]
+    code = main(["validate", target, "--tier", DEVICE, *files, "--json", *options])
     output = capsys.readouterr().out
     return code, summary(output), records(output, "case_result")
 
 
-@pytest.mark.parametrize("board", ["linux"])
-def test_every_case_passes(board, monkeypatch, tmp_path, capsys):
-    code, counts, results = validate(board, monkeypatch, tmp_path, capsys)
+@pytest.mark.long(40)
+@pytest.mark.parametrize("board", ["linux", "mps2_an385"], indirect=True)
+def test_every_case_passes_on_a_virtual_clock(board, capsys):
+    target = f"exec:{shlex.join([*TESTEE, 'pipe', board, f'build/testee/{board}'])}"
+    code, counts, results = validate(board, "conformance.toml", target, capsys)
     assert code == 0, [result for result in results if result["verdict"] not in ("pass", "not applicable")]
     assert counts["cases_passed"] >= 15, counts
+
+
+@pytest.mark.long(30)
+@pytest.mark.parametrize("board", ["unix"], indirect=True)
+def test_cases_pass_at_a_broker(board, capsys):
+    program = [*TESTEE, "broker", board, f"build/testee/{board}"]
+    options = [word for title in REAL_TIME_CASES for word in ("--replay", suite.ids_by_subject()[title])]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            target = process.stdout.readline().strip()
+            code, counts, results = validate(board, "conformance-broker.toml", target, capsys, *options)
+        finally:
+            process.terminate()
+    assert code == 0 and counts["cases_passed"] == len(REAL_TIME_CASES), results
+    assert process.returncode == 0

@@ -1,47 +1,74 @@
 """Run our own agent as a testee of `patrolink validate`.
 
-usage: python -m patrolink.emulator.testee init FOLDER      create FOLDER/keys.toml, the key of a new device
-       python -m patrolink.emulator.testee pipe BOARD FOLDER
+usage: python -m patrolink.emulator.testee init FOLDER            create FOLDER/keys.toml, the key of a new device
+       python -m patrolink.emulator.testee pipe BOARD FOLDER      linux, mps2_an385: on a pipe, with a virtual clock
+       python -m patrolink.emulator.testee broker BOARD FOLDER    any emulated board: at a broker, in real time
 
-`pipe` runs the agent of BOARD on a pipe with a virtual clock: linux. FOLDER holds its state, its console.log, and the
-FIFO `buttons`, which takes names of buttons, such as sos, one per line.
-Exit code: 0 when the kit has closed the pipe, 2 for a wrong argument.
+FOLDER holds the state of the device, its console.log, and the FIFO `buttons`. It takes names of buttons, such as sos,
+one per line; `link off` takes the broker away, `link on` brings it back. `broker` prints the target for the kit when
+the device has its session, writes it to FOLDER/target, and runs until it is ended. Its FIFO takes `restart`, too, and
+after each line a line comes from the FIFO `done`.
+Exit code: 0 when the kit has closed the pipe, or after a stop signal, 2 for a wrong argument.
 """
 
+import signal
 import sys
 from pathlib import Path
 
-from patrolink.core import keys, notes
+from patrolink.core import boards, keys, notes
 from patrolink.core.errors import UserError
 from patrolink.emulator.testee.kit_pipe import KitGoneError
 
 DEVICE = "testee"
 
 
-def _pipe(board: str, folder: Path) -> None:
+def _pipe(name: str, folder: Path) -> None:
     key = keys.load(folder / "keys.toml")[DEVICE]
-    if board != "linux":
-        raise UserError(f"{board}: this board has no virtual clock; it is tested at a broker")
-    from patrolink.emulator.testee.virtual_agent import VirtualAgent
+    pipe = sys.stdin.fileno(), sys.stdout.fileno()
+    board = boards.find(name)
+    if board.image is not None:
+        from patrolink.emulator.testee.virtual_firmware import VirtualFirmware
 
-    VirtualAgent(folder, DEVICE, key, sys.stdin.fileno(), sys.stdout.fileno()).run()
+        VirtualFirmware(board, folder, DEVICE, key, *pipe).run()
+    elif board.runtime == "cpython":
+        from patrolink.emulator.testee.virtual_agent import VirtualAgent
+
+        VirtualAgent(folder, DEVICE, key, *pipe).run()
+    else:
+        raise UserError(f"{name}: this board has no virtual clock; test it at a broker")
+
+
+def _broker(name: str, folder: Path) -> None:
+    from patrolink.emulator.testee.broker_site import BrokerSite
+
+    key = keys.load(folder / "keys.toml")[DEVICE]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    site = BrokerSite(boards.find(name), folder, DEVICE, key)
+    try:
+        (folder / "target").write_text(site.target + "\n", encoding="ascii")
+        print(site.target, flush=True)
+        while True:
+            site.step()
+    finally:
+        site.close()
 
 
 def main(arguments: list[str]) -> int:
     """Run the command; return the exit code."""
+    runs = {"pipe": _pipe, "broker": _broker}
     try:
         if len(arguments) == 2 and arguments[0] == "init":
             keys.create(Path(arguments[1]) / "keys.toml", DEVICE)
-        elif len(arguments) == 3 and arguments[0] == "pipe":
-            _pipe(arguments[1], Path(arguments[2]))
+        elif len(arguments) == 3 and arguments[0] in runs:
+            runs[arguments[0]](arguments[1], Path(arguments[2]).absolute())
         else:
             print(__doc__, file=sys.stderr)
             return 2
-    except KitGoneError:
+    except (KitGoneError, KeyboardInterrupt):
         return 0
     except UserError as e:
         notes.error(str(e))
-        return 2
+        return e.exit_code
     return 0
 
 

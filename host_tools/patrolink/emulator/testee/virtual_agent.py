@@ -1,7 +1,6 @@
 """The agent under CPython as a testee on a pipe with a virtual clock: hours of timers take seconds.
 
-Storage is the agent's own, in a folder; it survives as the kit kills this process. Broker, carrier and receiver are
-those of the simulation, without faults.
+Storage is the agent's own, in a folder; it survives as the kit kills this process.
 """
 
 import contextlib
@@ -13,22 +12,15 @@ from patrolink.core.keys import DeviceKey
 from patrolink.emulator.boards import agent_loader
 from patrolink.emulator.boards.virtual_camera import CameraHal
 from patrolink.emulator.boards.virtual_hal import Line, Reset
-from patrolink.emulator.network.carrier import Connection, Network, Profile, Remote
-from patrolink.emulator.network.virtual_broker import VirtualBroker
-from patrolink.emulator.scenarios.environment import HOST, walk
-from patrolink.emulator.scheduler import Scheduler
-from patrolink.emulator.testee.buttons import Buttons
+from patrolink.emulator.network.carrier import Network
+from patrolink.emulator.scenarios.environment import HOST
 from patrolink.emulator.testee.kit_network import HOST as KIT_HOST
-from patrolink.emulator.testee.kit_network import KitNetwork
-from patrolink.emulator.testee.kit_pipe import KitPipe
-from patrolink.emulator.testee.wall_clock import WallClock
+from patrolink.emulator.testee.virtual_site import VirtualSite
 
-_PROFILE = Profile(rtt_ms=40, jitter_ms=0, loss=0.0, up_kbps=10_000, down_kbps=10_000)
 UPLOAD_PORT = 5080
 # The base point of P-256: recordings of this testee are for everybody, as the private key is 1.
 EVIDENCE_KEY = bytes.fromhex("036b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296")
 _BOOT_MS = 1000
-_FIX_MS = 1000
 
 
 class _CardWriter:
@@ -99,7 +91,7 @@ class FolderBoard(CameraHal):
         return self._clip_storage.ClipStorage(folder, _Card())
 
 
-class VirtualAgent:
+class VirtualAgent(VirtualSite):
     """The testee.
 
     Args:
@@ -110,16 +102,8 @@ class VirtualAgent:
     """
 
     def __init__(self, folder: Path, name: str, key: DeviceKey, from_kit: int, to_kit: int) -> None:
-        self._folder, self._name = folder, name
-        self._scheduler = Scheduler()
-        self._clock = WallClock(folder / "clock", self._scheduler)
-        self._broker = VirtualBroker(self._scheduler, lambda _, payload: self._pipe.send(payload))
-        self._board = FolderBoard(Network(self._scheduler, _PROFILE, 1, self._dial))
-        buttons = Buttons(folder / "buttons", self._press)
-        self._network = KitNetwork(lambda traffic: self._pipe.send_traffic(traffic))
-        self._pipe = KitPipe(
-            self._scheduler, from_kit, to_kit, buttons, self._on_frame, self._network.arrive, self._clock.save
-        )
+        super().__init__(folder, name, from_kit, to_kit)
+        self._board = FolderBoard(self.network)
         self._program, config = agent_loader.load()
         self._config: dict[str, Any] = {
             **config.DEFAULTS,
@@ -135,49 +119,25 @@ class VirtualAgent:
             "camera": {"source": "camera", "indicator": "indicator", "kind": "vc0706"},
             "clips": _clips(config, folder),
         }
-        self._fixes = 0
 
-    def _press(self, button: str) -> None:
-        """Press a button, or take the broker away and bring it back."""
-        if button == "link off":
-            self._broker.stop()
-        elif button == "link on":
-            self._broker.up = True
-        else:
-            self._board.press(button.encode())
+    def press(self, button: str) -> None:
+        """See `VirtualSite.press`."""
+        self._board.press(button.encode())
 
-    def _dial(self, kind: str, host: str, port: int, connection: Connection) -> Remote | None:
-        if host == KIT_HOST:
-            return self._network.dial(kind, port, connection)
-        return self._broker.dial(kind, host, port, connection) if host == HOST else None
+    def send_sentences(self, data: bytes) -> None:
+        """See `VirtualSite.send_sentences`."""
+        self._board.deliver_now("gps", data)
 
-    def _on_frame(self, frame: bytes) -> None:
-        self._broker.send(self._name, frame)
+    def power_on(self) -> None:
+        """See `VirtualSite.power_on`: the agent runs in the actions of the scheduler."""
+        self._board.start(self._run)
 
-    def run(self) -> None:
-        """Run until the kit closes the pipe.
-
-        Raises:
-            KitGoneError: It has.
-        """
-        self._pipe.wait()
-        self._scheduler.after(_FIX_MS, self._send_fix)
-        self._board.start(self._run_agent)
-        while True:
-            self._scheduler.step()
-
-    def _send_fix(self) -> None:
-        epochs = walk()
-        self._board.deliver_now("gps", epochs[self._fixes % len(epochs)].at(self._clock.unix_ms() // 1000 * 1000))
-        self._fixes += 1
-        self._scheduler.after(_FIX_MS, self._send_fix)
-
-    def _run_agent(self) -> None:
+    def _run(self) -> None:
         """Run the agent, again after each reset that it asks for, until it switches the board off."""
-        with (self._folder / "console.log").open("a", encoding="utf-8", buffering=1) as log:
+        with (self.folder / "console.log").open("a", encoding="utf-8", buffering=1) as log:
 
             def write_line(text: str) -> None:
-                print(f"{self._scheduler.now / 1000:10.3f} {text}", file=log)
+                print(f"{self.scheduler.now / 1000:10.3f} {text}", file=log)
 
             while True:
                 self._board.boot()
