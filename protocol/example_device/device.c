@@ -1,6 +1,7 @@
 #include "device.h"
 
 #include "aes128.h"
+#include "requests.h"
 
 #include <string.h>
 
@@ -28,14 +29,18 @@ static bool take_counter(device *d, uint32_t *counter)
     return true;
 }
 
-/* Send the frame whose body is d->frame[PL_HEADER] to d->frame[PL_HEADER + len - 1]. */
+/* Seal the frame whose body is d->frame[PL_HEADER] to d->frame[PL_HEADER + len - 1], and send it in this session or the
+ * next one. An event is repeated anyway, so it does not wait in the outbox. */
 static bool send_body(device *d, uint8_t type, uint32_t counter, size_t len)
 {
-    return pl_seal(&d->up, d->frame, sizeof d->frame, type, counter, PL_HEADER + len, false, &len) == PL_OK &&
-           d->ports.send(d->ports.context, d->frame, len);
+    if (pl_seal(&d->up, d->frame, sizeof d->frame, type, counter, PL_HEADER + len, false, &len) != PL_OK)
+        return false;
+    if (type != PL_EVENT)
+        outbox_add(&d->out, d->frame, len);
+    return !d->connected || d->ports.send(d->ports.context, d->frame, len);
 }
 
-static bool send_message(device *d, const pl_message *message)
+bool device_send(device *d, const pl_message *message)
 {
     size_t len;
     uint32_t counter;
@@ -59,10 +64,10 @@ static bool send_hello(device *d)
     memcpy(hello->firmware.data, firmware, hello->firmware.len = sizeof firmware - 1);
     memcpy(hello->runtime.data, runtime, hello->runtime.len = sizeof runtime - 1);
     hello->content.len = sizeof hello->content.data;
-    return send_message(d, &message);
+    return device_send(d, &message);
 }
 
-static bool send_status(device *d, int64_t now_ms)
+bool device_send_status(device *d, int64_t now_ms)
 {
     pl_message message;
     memset(&message, 0, sizeof message);
@@ -77,18 +82,21 @@ static bool send_status(device *d, int64_t now_ms)
     status->temperature_c = PL_DEVICE_STATUS_TEMPERATURE_C_UNKNOWN;
     status->storage_free_pct = PL_DEVICE_STATUS_STORAGE_FREE_PCT_UNKNOWN;
     status->heap_free_kb = PL_DEVICE_STATUS_HEAP_FREE_KB_UNKNOWN;
-    status->link = PL_DEVICE_STATUS_LINK_UP;
+    status->queue_frames = (uint16_t)d->out.frames;
+    status->dropped_frames = d->out.dropped;
+    status->reconnects = d->reconnects;
+    status->link = d->connected ? PL_DEVICE_STATUS_LINK_UP : PL_DEVICE_STATUS_LINK_SESSION;
     status->fixes = d->fixes;
-    return send_message(d, &message);
+    return device_send(d, &message);
 }
 
 /* --- positions ------------------------------------------------------------------------------------------------- */
 
-static bool clock_is_set(const device *d) { return d->boot_unix_ms >= CLOCK_FLOOR_MS; }
+bool device_clock_is_set(const device *d) { return d->boot_unix_ms >= CLOCK_FLOOR_MS; }
 
-static uint64_t unix_ms(const device *d, int64_t now_ms)
+uint64_t device_unix_ms(const device *d, int64_t now_ms)
 {
-    return clock_is_set(d) ? (uint64_t)(d->boot_unix_ms + now_ms) : 0; /* 0: not known */
+    return device_clock_is_set(d) ? (uint64_t)(d->boot_unix_ms + now_ms) : 0; /* 0: not known */
 }
 
 static int32_t latitude(uint32_t fix) { return 311234500 + 110 * (int32_t)(fix % 600); }
@@ -99,7 +107,7 @@ static int32_t longitude(uint32_t fix) { return 1211234500 + 90 * (int32_t)(fix 
 static void add_fix(device *d, int64_t now_ms)
 {
     pl_row *row = &d->rows[d->row_count++];
-    row->time_ms = (int64_t)unix_ms(d, now_ms) / 1000 * 1000;
+    row->time_ms = (int64_t)device_unix_ms(d, now_ms) / 1000 * 1000;
     row->value[PL_LAT] = latitude(d->fixes);
     row->value[PL_LON] = longitude(d->fixes);
     row->value[PL_STATE] = 3; /* 3D */
@@ -125,10 +133,20 @@ static bool send_batch(device *d)
     return send_body(d, PL_POSITION_BATCH, counter, len);
 }
 
+bool device_send_positions(device *d, int64_t now_ms)
+{
+    if (!d->row_count)
+        add_fix(d, now_ms);
+    return send_batch(d);
+}
+
 /* --- events ---------------------------------------------------------------------------------------------------- */
 
+/* Send the event; the next repetition is due some time after the broker's acknowledgement. */
 static bool send_event(device *d)
 {
+    d->next_event_ms = INT64_MAX;
+    d->event_unacknowledged = d->connected;
     memcpy(d->frame + PL_HEADER, d->state.event, d->state.event_len);
     return send_body(d, PL_EVENT, d->state.event_counter, d->state.event_len);
 }
@@ -146,7 +164,7 @@ bool device_raise_sos(device *d, int64_t now_ms)
     event->phase = PL_EVENT_PHASE_RAISED;
     event->ack_wanted = 1;
     event->cause = PL_EVENT_CAUSE_BUTTON;
-    event->time_ms = unix_ms(d, now_ms);
+    event->time_ms = device_unix_ms(d, now_ms);
     event->lat_e7 = latitude(d->fixes);
     event->lon_e7 = longitude(d->fixes);
     event->hacc_m = 4;
@@ -158,7 +176,6 @@ bool device_raise_sos(device *d, int64_t now_ms)
         return false;
     d->state.event_answered = 0;
     d->event_interval_ms = PL_TIMER_EVENT_REPEAT_MS;
-    d->next_event_ms = now_ms + d->event_interval_ms;
     bool stored = save(d); /* an alarm is sent even if it would not survive a power cut */
     return send_event(d) && stored;
 }
@@ -171,41 +188,25 @@ static void take_event_state(device *d, const pl_event_state *answer, int64_t no
     if (answer->state == PL_EVENT_STATE_STATE_RESOLVED || answer->state == PL_EVENT_STATE_STATE_FALSE_ALARM)
         d->state.event_len = 0;
     d->state.event_answered = 1;
-    d->next_event_ms = now_ms + PL_TIMER_EVENT_OPEN_REPEAT_MS;
+    d->event_interval_ms = PL_TIMER_EVENT_OPEN_REPEAT_MS;
+    d->next_event_ms = now_ms + d->event_interval_ms;
     save(d);
 }
 
-static void repeat_event(device *d, int64_t now_ms)
+static void repeat_event(device *d)
 {
-    if (d->state.event_answered)
-        d->event_interval_ms = PL_TIMER_EVENT_OPEN_REPEAT_MS;
-    else if (d->event_interval_ms < PL_TIMER_EVENT_REPEAT_MAX_MS / 2)
+    if (!d->state.event_answered) {
         d->event_interval_ms *= 2;
-    else
-        d->event_interval_ms = PL_TIMER_EVENT_REPEAT_MAX_MS;
-    d->next_event_ms = now_ms + d->event_interval_ms;
+        if (d->event_interval_ms > PL_TIMER_EVENT_REPEAT_MAX_MS)
+            d->event_interval_ms = PL_TIMER_EVENT_REPEAT_MAX_MS;
+    }
     send_event(d);
 }
 
-/* --- commands -------------------------------------------------------------------------------------------------- */
+/* --- key rotation ------------------------------------------------------------------------------------------------ */
 
-static void answer(device *d, const pl_command *command, uint8_t result, uint32_t ref, const char *text, int64_t now_ms)
-{
-    pl_message message;
-    memset(&message, 0, sizeof message);
-    message.type = PL_ANSWER;
-    message.as.answer.command_id = command->command_id;
-    message.as.answer.result = result;
-    message.as.answer.time_ms = unix_ms(d, now_ms);
-    message.as.answer.ref = ref;
-    message.as.answer.text.len = (uint8_t)strlen(text);
-    memcpy(message.as.answer.text.data, text, strlen(text));
-    send_message(d, &message);
-}
-
-/* Use the key of the next epoch. Each frame was written to the hub at once, so none waits under the old epoch but an
- * open event, which gets a new counter. */
-static bool rotate_key(device *d)
+/* No frame waits under the old epoch but an open event, which gets a new counter. */
+bool device_rotate_key(device *d)
 {
     uint32_t old_counter = d->state.event_counter;
     if (d->state.event_len && !take_counter(d, &d->state.event_counter))
@@ -217,40 +218,6 @@ static bool rotate_key(device *d)
         return false;
     }
     return pl_channel_init(&d->up, d->key, d->id, d->id_len, 0, d->state.epoch, aes128) == PL_OK;
-}
-
-static void execute(device *d, const pl_command *command, int64_t now_ms)
-{
-    uint8_t result = PL_ANSWER_RESULT_DONE;
-    uint32_t ref = PL_ANSWER_REF_UNKNOWN;
-    const char *text = "";
-    if (!clock_is_set(d)) {
-        result = PL_ANSWER_RESULT_REFUSED;
-        text = "the clock is not set, so the expiry cannot be checked";
-    } else if (unix_ms(d, now_ms) > command->expires_ms) {
-        result = PL_ANSWER_RESULT_EXPIRED;
-    } else if (command->action == PL_COMMAND_ACTION_LOCATE) {
-        if (!d->row_count)
-            add_fix(d, now_ms);
-        if (!send_batch(d))
-            result = PL_ANSWER_RESULT_FAILED;
-    } else if (command->action == PL_COMMAND_ACTION_STATUS) {
-        if (!send_status(d, now_ms))
-            result = PL_ANSWER_RESULT_FAILED;
-    } else if (command->action == PL_COMMAND_ACTION_ROTATE_KEY) {
-        if (d->state.epoch == UINT32_MAX || command->number != d->state.epoch + 1) {
-            result = PL_ANSWER_RESULT_REFUSED;
-            text = "not the next epoch";
-        } else {
-            answer(d, command, PL_ANSWER_RESULT_STARTED, d->state.epoch, "", now_ms);
-            if (!rotate_key(d))
-                result = PL_ANSWER_RESULT_FAILED;
-        }
-        ref = d->state.epoch;
-    } else {
-        result = PL_ANSWER_RESULT_UNSUPPORTED;
-    }
-    answer(d, command, result, ref, text, now_ms);
 }
 
 /* --- receiving ------------------------------------------------------------------------------------------------- */
@@ -266,24 +233,7 @@ static void refuse(device *d, const pl_frame *frame, int reason, int64_t now_ms)
     message.as.reject.refused_counter = frame->counter;
     message.as.reject.message_type = frame->type;
     message.as.reject.reason = (uint8_t)reason;
-    send_message(d, &message);
-}
-
-static void act(device *d, const pl_message *message, int64_t now_ms)
-{
-    if (message->type == PL_EVENT_STATE) {
-        take_event_state(d, &message->as.event_state, now_ms);
-    } else if (message->type == PL_COMMAND) {
-        execute(d, &message->as.command, now_ms);
-    } else if (message->type == PL_TEXT && message->as.text.ack != PL_TEXT_ACK_NONE) {
-        pl_message state;
-        memset(&state, 0, sizeof state);
-        state.type = PL_TEXT_STATE;
-        state.as.text_state.text_id = message->as.text.text_id;
-        state.as.text_state.state = PL_TEXT_STATE_STATE_RECEIVED;
-        state.as.text_state.time_ms = unix_ms(d, now_ms);
-        send_message(d, &state);
-    }
+    device_send(d, &message);
 }
 
 void device_receive(device *d, uint8_t *frame, size_t len, int64_t now_ms)
@@ -299,10 +249,48 @@ void device_receive(device *d, uint8_t *frame, size_t len, int64_t now_ms)
     }
     if (result == PL_OK)
         result = pl_decode(parts.type, parts.body, parts.body_len, &message);
-    if (result != PL_OK)
+    if (result != PL_OK) {
+        d->refused++;
         refuse(d, &parts, result, now_ms);
-    else if (stored || parts.type == PL_EVENT_STATE)
-        act(d, &message, now_ms);
+        return;
+    }
+    d->accepted++;
+    if (parts.type == PL_EVENT_STATE)
+        take_event_state(d, &message.as.event_state, now_ms);
+    else if (stored)
+        requests_act(d, &message, now_ms);
+}
+
+/* --- sessions ---------------------------------------------------------------------------------------------------- */
+
+void device_connected(device *d, int64_t now_ms)
+{
+    size_t len, at = 0;
+    const uint8_t *frame;
+    d->connected = true;
+    d->reconnects++;
+    while ((frame = outbox_next(&d->out, &at, &len)) && d->ports.send(d->ports.context, frame, len))
+        ;
+    if (d->state.event_len)
+        send_event(d);
+    requests_run(d, now_ms);
+}
+
+void device_disconnected(device *d)
+{
+    d->connected = false;
+    d->next_event_ms = INT64_MAX;
+}
+
+void device_acknowledged(device *d, uint32_t counter, int64_t now_ms)
+{
+    if (d->event_unacknowledged && counter == d->state.event_counter) {
+        d->event_unacknowledged = false;
+        d->next_event_ms = now_ms + d->event_interval_ms;
+    } else {
+        outbox_remove(&d->out, counter);
+    }
+    requests_run(d, now_ms);
 }
 
 /* --- time ------------------------------------------------------------------------------------------------------ */
@@ -323,23 +311,22 @@ bool device_start(device *d, const device_ports *ports, const counters *state, c
     d->down.highest = state->down_highest;
     d->counter = state->up_limit; /* some below were perhaps not used: they are lost */
     d->state.boot++;
-    if (!save(d) || !send_hello(d) || !send_status(d, 0))
-        return false;
-    d->event_interval_ms = PL_TIMER_EVENT_REPEAT_MS;
-    d->next_event_ms = PL_TIMER_EVENT_REPEAT_MS;
-    return !d->state.event_len || send_event(d);
+    d->event_interval_ms = state->event_answered ? PL_TIMER_EVENT_OPEN_REPEAT_MS : PL_TIMER_EVENT_REPEAT_MS;
+    d->next_event_ms = INT64_MAX;
+    return save(d) && send_hello(d) && device_send_status(d, 0);
 }
 
 int64_t device_run(device *d, int64_t now_ms)
 {
     if (now_ms >= d->next_fix_ms) {
         d->next_fix_ms = now_ms + FIX_INTERVAL_MS;
-        if (clock_is_set(d) && d->row_count < BATCH_ROWS)
+        if (device_clock_is_set(d) && d->row_count < BATCH_ROWS)
             add_fix(d, now_ms);
         if (d->row_count == BATCH_ROWS)
             send_batch(d);
     }
     if (d->state.event_len && now_ms >= d->next_event_ms)
-        repeat_event(d, now_ms);
+        repeat_event(d);
+    requests_run(d, now_ms);
     return d->state.event_len && d->next_event_ms < d->next_fix_ms ? d->next_event_ms : d->next_fix_ms;
 }

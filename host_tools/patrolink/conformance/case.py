@@ -14,10 +14,10 @@ A module of `cases/` has `cases() -> list[Case]`. A case is complete with:
 
 Steps must depend on the context and on earlier exchanges only (randomness: `context.random()`), because a check of a
 report runs them again over the evidence. Codec tier: `ask`, `tell`. Device tier: `send`, `raw`, `wait`, `restart`,
-`stimulus`; `context.device` has id, key, epoch and the first free downlink counter. A fault of the testee (hang, crash,
-flood, ...) ends the case with the verdict "fail"; a judge never sees it. A judge that reads an answer which is no JSON
-object may let MalformedAnswerError pass. The id is listed in `case_ids.txt` (`python -m patrolink.conformance.suite`
-appends new ones); it is never given to another case.
+`stimulus`, `link`; `context.device` has id, key, key epoch at the begin of the case, and the first free downlink
+counter. A fault of the testee (hang, crash, flood, ...) ends the case with the verdict "fail"; a judge never sees it. A
+judge that reads an answer which is no JSON object may let MalformedAnswerError pass. The id is listed in `case_ids.txt`
+(`python -m patrolink.conformance.suite` appends new ones); it is never given to another case.
 """
 
 import enum

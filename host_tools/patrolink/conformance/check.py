@@ -2,10 +2,9 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import Any
 
-from patrolink.conformance import claims, profile, suite
-from patrolink.conformance.case import CODEC, DEVICE, Case, Context, DeviceUnderTest, Verdict, judge, run_script
+from patrolink.conformance import claims, epochs, profile, suite
+from patrolink.conformance.case import DEVICE, Case, Context, DeviceUnderTest, Verdict, judge, run_script
 from patrolink.conformance.evidence import Evidence, Exchange, Step, canonical, from_json
 from patrolink.conformance.report import document as documents
 from patrolink.conformance.report import signature
@@ -83,10 +82,13 @@ def _result_findings(report: Document, keys: Mapping[str, DeviceKey]) -> Iterato
     if ids != [case.id for case in expected]:
         yield f"its cases ({len(ids)}) are not those of its selection ({len(expected)}): it was cut off or merged"
         return
+    epoch = report["device"]["epoch"] if report["tier"] == DEVICE else 0
     for index, (case, item) in enumerate(zip(expected, entries, strict=True)):
-        fault = _entry_fault(report, case, item, index, keys)
+        fault = _entry_fault(report, case, item, index, epoch, keys)
         if fault:
             yield f"{case.id}: {fault}"
+        elif report["tier"] == DEVICE and item["evidence"] is not None:
+            epoch = epochs.after(_device(report, index, epoch, keys), from_json(item["evidence"]))
     plain = [{key: value for key, value in item.items() if key != "chain"} for item in entries]
     if report["summary"] != documents.summary(plain):
         yield "the summary is not that of the results"
@@ -127,8 +129,10 @@ def contradictions(claimed: Mapping[str, str], entries: list[Document]) -> list[
     return [finding._asdict() for finding in claims.contradictions(claimed, evidence)]
 
 
-def _entry_fault(report: Document, case: Case, item: Document, index: int, keys: Mapping[str, DeviceKey]) -> str:
-    """Return what is wrong with an entry, or ""."""
+def _entry_fault(
+    report: Document, case: Case, item: Document, index: int, epoch: int, keys: Mapping[str, DeviceKey]
+) -> str:
+    """Return what is wrong with an entry, or ""; `epoch` is that of the device when the case began."""
     if {key: item[key] for key in documents.case_fields(case)} != documents.case_fields(case):
         return "its title, requirement or level are not those of the suite"
     claim = profile.denied(report["profile"]["claims"], case)
@@ -140,7 +144,11 @@ def _entry_fault(report: Document, case: Case, item: Document, index: int, keys:
         return f"it was run although the profile denies {claim}"
     try:
         evidence = from_json(item["evidence"])
-        context = _context(report, case, index, item["counter"], keys)
+        device = _device(report, index, epoch, keys) if report["tier"] == DEVICE else None
+        if (item["counter"], item["epoch"]) != ((device.counter, device.epoch) if device else (0, 0)):
+            return "its counter and key epoch are not those of its place in the run"
+        claimed, virtual = report["profile"]["claims"], report["clock"] == "virtual"
+        context = Context(case, report["seed"], device, claimed, virtual)
         replay(context, evidence)
     except (_OtherStepsError, ValueError) as e:
         return str(e)
@@ -152,20 +160,16 @@ def _entry_fault(report: Document, case: Case, item: Document, index: int, keys:
     return ""
 
 
-def _context(report: Document, case: Case, index: int, counter: Any, keys: Mapping[str, DeviceKey]) -> Context:
-    device = None
-    if report["tier"] == DEVICE:
-        fields = report["device"]
-        key = keys.get(fields["id"])
-        if key is None:
-            raise UserError(f"no key of {fields['id']}, which its evidence was made with; name a file with --keys")
-        device = DeviceUnderTest(fields["id"], key.secret, fields["epoch"], fields["counter"])
-        if documents.device_fields(device) != fields:
-            raise ValueError(f"the key of {fields['id']} is not that of the run")
-        device = device._replace(counter=fields["counter"] + index * COUNTERS_PER_CASE)
-    if counter != (device.counter if device else 0) or report["tier"] not in (CODEC, DEVICE):
-        raise ValueError("its counter is not that of its place in the run")
-    return Context(case, report["seed"], device, report["profile"]["claims"], report["clock"] == "virtual")
+def _device(report: Document, index: int, epoch: int, keys: Mapping[str, DeviceKey]) -> DeviceUnderTest:
+    """Return the device of the case at this place of the run."""
+    fields = report["device"]
+    key = keys.get(fields["id"])
+    if key is None:
+        raise UserError(f"no key of {fields['id']}, which its evidence was made with; name a file with --keys")
+    device = DeviceUnderTest(fields["id"], key.secret, fields["epoch"], fields["counter"])
+    if documents.device_fields(device) != fields:
+        raise ValueError(f"the key of {fields['id']} is not that of the run")
+    return device._replace(epoch=epoch, counter=fields["counter"] + index * COUNTERS_PER_CASE)
 
 
 def replay(context: Context, evidence: Evidence) -> None:

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 ASK, TELL, SEND, RAW, WAIT, RESTART, STIMULUS = "ask", "tell", "send", "raw", "wait", "restart", "stimulus"
 LISTEN, TRANSMIT = "listen", "transmit"
+LINK = "link"
+CUT, RESTORE, HOLD, RELEASE = "cut", "restore", "hold", "release"  # what LINK can do
 ANSWER_MAX_BYTES = 65_536  # the longest lawful answer, 255 rows, has about 20 KB
 FRAMES_MAX = 1000  # of one wait; a device that sends more floods
 
@@ -20,8 +22,9 @@ class Step(NamedTuple):
     """One action on a testee. Use the functions below.
 
     Attributes:
-        op: ASK, TELL, SEND, RAW, WAIT, RESTART, STIMULUS, LISTEN or TRANSMIT.
-        data: A line of the codec protocol, hexadecimal digits, the name of a stimulus, or traffic as text.
+        op: ASK, TELL, SEND, RAW, WAIT, RESTART, STIMULUS, LINK, LISTEN or TRANSMIT.
+        data: A line of the codec protocol, hexadecimal digits, the name of a stimulus, what to do with the link, or
+            traffic as text.
         ms: WAIT, LISTEN: time to wait.
         frames: WAIT: end after this many frames. LISTEN: after so many frames and pieces of traffic.
     """
@@ -195,6 +198,17 @@ def restart() -> Step:
 def stimulus(name: str) -> Step:
     """Device tier: run the command that the profile names for a stimulus, such as a press of the SOS button."""
     return Step(STIMULUS, name)
+
+
+def link(action: str) -> Step:
+    """Device tier: control the link between the device and its broker; needs a testee with such a link.
+
+    Args:
+        action: CUT: the session is lost, and no new one can be opened. RESTORE: sessions can be opened again, in which
+            frames are acknowledged. HOLD: frames of the device are received, but not acknowledged from now on. RELEASE:
+            all received frames are acknowledged, and further ones at once.
+    """
+    return Step(LINK, action)
 
 
 def _refuse_constant(name: str) -> None:

@@ -69,9 +69,14 @@ CLAIMS: dict[str, ClaimRule] = {
     "text": ClaimRule(DEVICE, "texts", "", (m.TEXT, m.TEXT_STATE)),
     "duty": ClaimRule(DEVICE, "duty and patrol summaries", "", (m.DUTY, m.PATROL_SUMMARY)),
     "hazard": ClaimRule(DEVICE, "hazard reports", "", (m.HAZARD,)),
-    "certify": ClaimRule(DEVICE, "receipts of the hub", "", (m.CERTIFY,)),
+    "certify": ClaimRule(DEVICE, "certification mode", "", (m.CERTIFY,)),
+    "positions": ClaimRule(DEVICE, "has positions during the test, of a receiver or a simulation"),
     "virtual_clock": ClaimRule(DEVICE, "the testee on a pipe runs on a clock that the kit controls"),
+    "link_control": ClaimRule(DEVICE, "the testee on a pipe obeys the packets that cut its link"),
 }
+
+
+_OF_TESTEES = ("virtual_clock", "link_control")
 
 
 class _ProfileModel(BaseModel):
@@ -117,8 +122,8 @@ def of_tier(tier: str) -> list[str]:
 
 
 def complete(tier: str) -> Profile:
-    """Return the profile that is used without a file: every capability is claimed, but for the virtual clock."""
-    claims = {name: NO if name == "virtual_clock" else YES for name in of_tier(tier)}
+    """Return the profile that is used without a file: every capability is claimed, but not what only testees have."""
+    claims = {name: NO if name in _OF_TESTEES else YES for name in of_tier(tier)}
     return Profile("", "", claims, {})
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
+from patrolink.conformance import epochs
 from patrolink.conformance.case import (
     CRASH,
     FLOOD,
@@ -36,6 +37,7 @@ class Result(NamedTuple):
         evidence: What was observed; None if the case was not run.
         counter: First downlink counter of the case; 0 in the codec tier.
         duration_ms: How long it took.
+        epoch: Key epoch of the device when the case began; 0 in the codec tier.
     """
 
     case: Case
@@ -43,10 +45,14 @@ class Result(NamedTuple):
     evidence: Evidence | None
     counter: int
     duration_ms: int
+    epoch: int = 0
 
 
 class Runner:
     """Runs cases, one after the other.
+
+    Attributes:
+        device: The device with its present key epoch; None in the codec tier.
 
     Args:
         testee: The testee.
@@ -73,7 +79,7 @@ class Runner:
         self._monotonic_ms = monotonic_ms
         self._limit_ms = limit_ms
         self._claims = claims
-        self._device = device
+        self.device = device
         self._new_load_meter = new_load_meter
         self._running = False
         self._start_failures = 0
@@ -97,7 +103,7 @@ class Runner:
             return self._skipped(case, f"the run took more than {self._limit_ms / 1000:g} s")
         if self._start_failures >= _START_FAILURES_MAX:
             return self._skipped(case, "the testee could not be started again")
-        device = self._device
+        device = self.device
         counter = 0
         if device is not None:
             counter = device.counter + index * COUNTERS_PER_CASE
@@ -108,7 +114,11 @@ class Runner:
             evidence = self._gather(context)
         except StepUnavailableError as e:
             return self._skipped(case, str(e))
-        return Result(case, judge(context, evidence), evidence, counter, self._monotonic_ms() - begin_ms)
+        epoch = 0
+        if self.device is not None and device is not None:
+            epoch = device.epoch
+            self.device = self.device._replace(epoch=epochs.after(device, evidence))
+        return Result(case, judge(context, evidence), evidence, counter, self._monotonic_ms() - begin_ms, epoch)
 
     @staticmethod
     def _skipped(case: Case, reason: str) -> Result:

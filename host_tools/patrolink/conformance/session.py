@@ -79,8 +79,8 @@ class Session:
         self._device = None
         if self._tier == DEVICE:
             name, key = target.device_key(self._target, options.device, keys.find(options.keys, None))
-            state = user_state_path("patrolink", appauthor=False) / "validate_counters.json"
-            self._device = target.reserve_counters(state, name, key, len(self.cases), unix_ms())
+            self._state = user_state_path("patrolink", appauthor=False) / "validate_counters.json"
+            self._device = target.reserve_counters(self._state, name, key, len(self.cases), unix_ms())
         self._testee = target.testee(self._target, self._tier, self._profile, monotonic_ms, options.timeout)
         self._started = rfc3339(unix_ms()) or ""
         self._begin_ms = monotonic_ms()
@@ -99,9 +99,13 @@ class Session:
             self._profile.claims,
             self._device,
         )
-        for result in runner.run(self.cases):
-            self.results.append(result)
-            yield result
+        try:
+            for result in runner.run(self.cases):
+                self.results.append(result)
+                yield result
+        finally:
+            if runner.device is not None:
+                target.remember_epoch(self._state, runner.device)
 
     def shortest_failing(self, result: Result) -> list[str]:
         """Return the shortest part of the requests of a failed case that fails, too; empty if there is none shorter."""

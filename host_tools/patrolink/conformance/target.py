@@ -85,8 +85,8 @@ def testee(target: Target, tier: str, profile: Profile, monotonic_ms: Callable[[
             raise UserError(f"{target.text}: the tier codec needs a program; write exec:PROGRAM ARGUMENT...")
         return CodecPipe(list(target.words), monotonic_ms, timeout_s)
     if target.kind == EXEC:
-        virtual = profile.claims.get("virtual_clock") == YES
-        return DevicePipe(list(target.words), monotonic_ms, profile.stimuli, virtual)
+        virtual, linked = (profile.claims.get(claim) == YES for claim in ("virtual_clock", "link_control"))
+        return DevicePipe(list(target.words), monotonic_ms, profile.stimuli, virtual, linked)
     if target.kind == SERIAL:
         return SerialDevice(target.text, monotonic_ms, profile.stimuli)
     return BrokerDevice(target.url, target.device, monotonic_ms, profile.stimuli)
@@ -110,7 +110,7 @@ def reserve_counters(state: Path, name: str, key: DeviceKey, cases: int, unix_ms
     """Return the device with downlink counters that no earlier run on this machine has used.
 
     Args:
-        state: File that remembers the next counter of each device and key.
+        state: File that remembers next counter and key epoch of each device and key.
         name: Device id.
         key: Its key.
         cases: Number of cases.
@@ -119,19 +119,41 @@ def reserve_counters(state: Path, name: str, key: DeviceKey, cases: int, unix_ms
     Raises:
         UserError: The counters of this key epoch are used up.
     """
-    device = DeviceUnderTest(name, key.secret, key.epoch, 0)
+    known = _stored(state)
+    device = DeviceUnderTest(name, key.secret, 0, 0)
+    device = device._replace(epoch=max(key.epoch, known.get(_epoch_entry(device), 0)))
     fields = device_fields(device)
     assert fields is not None
-    entry = f"{name} {key.epoch} {fields['key_sha256']}"
-    try:
-        known = json.loads(state.read_text(encoding="utf-8"))
-        stored = int(known.get(entry, 0))
-    except (OSError, ValueError, AttributeError, TypeError):
-        known, stored = {}, 0
+    entry = f"{name} {device.epoch} {fields['key_sha256']}"
+    stored = known.get(entry, 0)
     first = max(stored, unix_ms // 1000 - _COUNTER_EPOCH_S, 1)
     after = first + cases * COUNTERS_PER_CASE
     if after > _COUNTER_END:
-        raise UserError(f"{name}: the counters of key epoch {key.epoch} are used up; give the device its next key")
-    state.parent.mkdir(parents=True, exist_ok=True)
-    state.write_text(json.dumps({**known, entry: after}, indent=1), encoding="utf-8")
+        raise UserError(f"{name}: the counters of key epoch {device.epoch} are used up; give the device its next key")
+    _store(state, {**known, entry: after})
     return device._replace(counter=first)
+
+
+def remember_epoch(state: Path, device: DeviceUnderTest) -> None:
+    """Store the key epoch that a run has brought a device to; the next run on this machine begins with it."""
+    _store(state, {**_stored(state), _epoch_entry(device): device.epoch})
+
+
+def _epoch_entry(device: DeviceUnderTest) -> str:
+    fields = device_fields(device)
+    assert fields is not None
+    return f"{device.id} epoch {fields['key_sha256']}"
+
+
+def _stored(state: Path) -> dict[str, int]:
+    """Return the state; empty if there is none that can be read."""
+    try:
+        known = json.loads(state.read_text(encoding="utf-8"))
+        return {str(name): int(value) for name, value in known.items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def _store(state: Path, known: Mapping[str, int]) -> None:
+    state.parent.mkdir(parents=True, exist_ok=True)
+    state.write_text(json.dumps(known, indent=1), encoding="utf-8")

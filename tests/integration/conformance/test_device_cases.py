@@ -27,7 +27,7 @@ CUT = "a genuine frame whose body is cut is answered with reject"
 FAULTS = {
     HELLO: ("device.c", "    d->state.boot++;", "    d->state.boot = 1;"),
     COUNTERS: ("device.c", "    d->counter = state->up_limit;", "    d->counter = 0;"),
-    EXPIRED: ("device.c", "PL_ANSWER_RESULT_EXPIRED", "PL_ANSWER_RESULT_DONE"),
+    EXPIRED: ("requests.c", "PL_ANSWER_RESULT_EXPIRED", "PL_ANSWER_RESULT_DONE"),
 }
 
 

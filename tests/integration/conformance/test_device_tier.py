@@ -15,6 +15,7 @@ from patrolink.conformance.case import (
     DEVICE,
     SHOULD,
     Case,
+    Context,
     DeviceUnderTest,
     Verdict,
     failed,
@@ -139,13 +140,7 @@ def test_steps_may_depend_on_frames():
     result = run_one(pipe("good"), case)
     assert result.judgement.verdict is Verdict.PASS and len(result.evidence.exchanges) == 7
     assert from_json(json.loads(json.dumps(result.evidence.to_json()))) == result.evidence
-    context = check._context(  # the evidence is what the case asks for
-        {
-            "tier": DEVICE, "seed": 1, "clock": "monotonic", "profile": {"claims": {}},
-            "device": check.documents.device_fields(UNDER_TEST),
-        },
-        case, 0, result.counter, {pipe_device.DEVICE: DeviceKey(pipe_device.KEY)},
-    )  # fmt: skip
+    context = Context(case, 1, UNDER_TEST._replace(counter=result.counter))  # the evidence is what the case asks for
     check.replay(context, result.evidence)
     with pytest.raises(check._OtherStepsError):
         check.replay(context, result.evidence._replace(exchanges=result.evidence.exchanges[:-1]))

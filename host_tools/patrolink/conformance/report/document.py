@@ -110,6 +110,7 @@ def entry(result: Result) -> Document:
         "reason": judgement.reason,
         "duration_ms": result.duration_ms,
         "counter": result.counter,
+        "epoch": result.epoch,
         "evidence": None if result.evidence is None else result.evidence.to_json(),
     }
 

@@ -5,6 +5,9 @@ time in milliseconds since its start, little-endian. The kit sends the time up t
 device answers with the same packet when it has. Before a frame, the device sends its time if that has changed since the
 last control packet. `network_packets.py` defines these packets, and those of datagrams and streams of a device that has
 its network on the pipe.
+
+A device with a link (claim `link_control`) obeys packets of the length 0xFFFFFFFD and one byte, see `evidence.link`:
+0 cut, 1 restore, 2 hold, 3 release.
 """
 
 import struct
@@ -14,6 +17,7 @@ from typing import NamedTuple
 from patrolink_messages import MAX_FRAME
 
 from patrolink.conformance.case import FRAMING
+from patrolink.conformance.evidence import CUT, HOLD, RELEASE, RESTORE
 from patrolink.conformance.testee.child import Child
 from patrolink.conformance.testee.device_testee import DeviceTestee
 from patrolink.conformance.testee.network_packets import (
@@ -29,6 +33,9 @@ from patrolink.conformance.testee.program import describe_program
 from patrolink.conformance.testee.testee import Ending, TesteeFaultError
 from patrolink.core.text import plural
 
+_LINK = 0xFFFFFFFD
+_LINK_PACKET = struct.Struct("<IB")
+_LINK_CODES = {CUT: 0, RESTORE: 1, HOLD: 2, RELEASE: 3}
 _ADVANCE_TIMEOUT_S = 30.0
 
 
@@ -47,6 +54,7 @@ class DevicePipe(DeviceTestee):
         monotonic_ms: Clock.
         stimuli: Name of a stimulus → command.
         virtual: Whether the device has a virtual clock.
+        linked: Whether it obeys link packets.
     """
 
     def __init__(
@@ -55,10 +63,12 @@ class DevicePipe(DeviceTestee):
         monotonic_ms: Callable[[], int],
         stimuli: Mapping[str, list[str]],
         virtual: bool = False,
+        linked: bool = False,
     ) -> None:
         super().__init__(monotonic_ms, stimuli)
         self._command = command
         self._virtual = virtual
+        self._linked = linked
         self.clock = "virtual" if virtual else "monotonic"
         self._child: Child | None = None
         self._started_ms = 0  # virtual time of the kit at the start of the device
@@ -87,6 +97,12 @@ class DevicePipe(DeviceTestee):
         """Kill the device and start it again."""
         self.stop()
         self.start()
+
+    def control_link(self, action: str) -> None:
+        """Send a link packet."""
+        if not self._linked:
+            super().control_link(action)
+        self.write_raw(_LINK_PACKET.pack(_LINK, _LINK_CODES[action]))
 
     def clock_ms(self) -> int:
         """Return the virtual time if the device has one."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from patrolink.conformance.case import DEVICE, FLOOD
 from patrolink.conformance.evidence import (
     FRAMES_MAX,
+    LINK,
     LISTEN,
     RAW,
     RESTART,
@@ -81,6 +82,10 @@ class DeviceTestee(ABC):
             raise StepUnavailableError(f"the profile names no command for the stimulus {RESTART}")
         self._stimulate(RESTART)
 
+    def control_link(self, action: str) -> None:
+        """Cut the link of the device, or do what else `evidence.link` describes."""
+        raise StepUnavailableError(f"the kit does not control the link of this target: {action}")
+
     def clock_ms(self) -> int:
         """Return the time of the clock that cases are timed with."""
         return self._monotonic_ms()
@@ -106,6 +111,8 @@ class DeviceTestee(ABC):
             self.write_raw(bytes.fromhex(step.data))
         elif step.op == RESTART:
             self.restart()
+        elif step.op == LINK:
+            self.control_link(step.data)
         elif step.op == STIMULUS:
             self._stimulate(step.data)
         elif step.op == TRANSMIT:
