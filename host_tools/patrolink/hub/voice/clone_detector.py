@@ -12,6 +12,7 @@ from patrolink.hub.infra.rate_limits import NoticeLimiter
 
 SIGNS = 4  # within WINDOW_MS
 WINDOW_MS = 60_000
+NOTICE_MS = 10_000  # a finding is repeated: no dispatcher may have been connected when the first was made
 _ADDRESSES = 8  # earlier ones of a device that are remembered
 
 
@@ -22,11 +23,11 @@ class _Traces:
 
 
 class CloneDetector:
-    """Detector for all devices of a hub. Each method returns True if the device has a double; once per WINDOW_MS."""
+    """Detector for all devices of a hub. Each method returns True if the device has a double; once per NOTICE_MS."""
 
     def __init__(self) -> None:
         self._traces: dict[str, _Traces] = {}
-        self._limiter = NoticeLimiter(WINDOW_MS)
+        self._limiter = NoticeLimiter(NOTICE_MS)
 
     def moved(self, device: str, old: Hashable, new: Hashable, now_ms: int) -> bool:
         """Process a change of a device's address. The addresses include the socket that they belong to."""

@@ -5,12 +5,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from patrolink.core.keys import DeviceKey
+from patrolink.emulator.boards.virtual_hal import Reset
 from patrolink.emulator.scenarios.district.board import Board
 from patrolink.emulator.scenarios.district.faults import Attacker, DistrictFaults, RandomEvents
 from patrolink.emulator.scenarios.district.invariants import Monitor
 
 _COPY_MS = 60_000, 400_000  # how long a copy runs
 _TALK_MS = 5_000, 40_000  # between two presses of who has the copy
+_AT_REST = 0.5  # part of the copies that are made of a device without power: both begin with the same counter
 _POLL_MS = 2000.0
 _DRAIN_MAX_MS = 300_000.0  # a rotation is given up if the device has something left to send for this time
 
@@ -97,6 +99,8 @@ class IdentityFaults:
         self._monitor.sums["copies"] += 1
         self._monitor.identities.copied(board.name)
         self._monitor.cameras.excuse(board.name)
+        if self._random.random() < _AT_REST:
+            board.hal.end(Reset("copied"))
         copy = self._copies[board.name] = self._make_copy(board)
         self._talk(copy)
         self._scheduler.after(self._random.uniform(*_COPY_MS), lambda: self._end_copy(board.name))

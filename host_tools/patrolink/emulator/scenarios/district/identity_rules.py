@@ -10,6 +10,7 @@ ALARM_MS = 60_000  # from the sign of a copy at the hub to the warning at a disp
 _WARNED_MS = 600_000  # a hub warns of a device once in this time
 _WINDOW_MS = 60_000  # in which packets that come from two boards in turn are a sign of a copy
 _ALTERNATIONS = 8
+_FOLLOW_MS = 5000  # from the first frame of a key epoch, or the start of the hub, until all of the hub knows the epoch
 _CONNECTED_MS = 10_000  # after the start of the hub, in which dispatchers connect
 
 
@@ -27,6 +28,7 @@ class IdentityRules:
         self._scheduler, self._violate = scheduler, violate
         self._first: dict[str, list[int]] = {}  # first frame counter of each later key epoch
         self._accepted: dict[str, int] = {}  # newest epoch of which the hub has accepted a frame
+        self._accepted_ms: dict[str, float] = {}  # when it accepted the first one
         self._of_copies: dict[str, set[int]] = {}  # counters that copies have used
         self._copied_ms: dict[str, float] = {}  # when the newest copy of a device was made
         self._compared: dict[str, dict[int, bytes]] = {}  # frames that this life of the hub has accepted, by counter
@@ -51,6 +53,11 @@ class IdentityRules:
     def is_epoch_known(self, device: str) -> bool:
         """Return whether the hub has accepted a frame of the newest epoch of a device."""
         return self._accepted.get(device, 0) == len(self._first.get(device, ()))
+
+    def settled_epoch(self, device: str) -> int | None:
+        """Return the key epoch that all of the hub must know of a device; None while it follows, or starts."""
+        known_ms = max(self._hub_started_ms, self._accepted_ms.get(device, 0.0))
+        return self._accepted.get(device, 0) if self._scheduler.now - known_ms > _FOLLOW_MS else None
 
     # --- copies -------------------------------------------------------------------------------------------------------
 
@@ -102,7 +109,8 @@ class IdentityRules:
             self._violate(
                 "old key", f"the hub took frame {counter} of {device} under key epoch {epoch} after {newest} had begun"
             )
-        self._accepted[device] = max(epoch, newest)
+        elif epoch > newest:
+            self._accepted[device], self._accepted_ms[device] = epoch, self._scheduler.now
 
     def packet_arrived(self, device: str, board: object) -> None:
         """An SRTCP packet of a board has arrived at the hub. It is authentic unless the board has an old key."""

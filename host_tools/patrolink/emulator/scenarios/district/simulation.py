@@ -47,6 +47,7 @@ from patrolink.emulator.scenarios.district.identity_faults import IdentityFaults
 from patrolink.emulator.scenarios.district.invariants import Monitor, Violation, is_rtcp
 from patrolink.emulator.scenarios.district.memory_rule import MemoryRule
 from patrolink.emulator.scenarios.district.state_checks import StateChecks
+from patrolink.emulator.scenarios.district.wrapped_key_rule import WrappedKeyRule
 from patrolink.emulator.scheduler import Scheduler
 from patrolink.emulator.virtual_loop import VirtualLoop
 from patrolink.evidence.evidence_key import EvidenceKey
@@ -144,6 +145,7 @@ class District:
         self.hub.start()
 
     def _begin_checks(self, folder: Path) -> None:
+        self._wrapped_keys = WrappedKeyRule(self._keys, self.monitor.identities.settled_epoch, self.monitor.violate)
         agents = [(board.name, functools.partial(getattr, board, "device")) for board in self.boards]
         MemoryRule(self.scheduler, agents, lambda: self.hub.hub, self.monitor.violate)
         StateChecks(folder, _GROUP_SIZE, self.scheduler, self.boards, self.hub, self.broker, self.monitor)
@@ -225,6 +227,7 @@ class District:
 
     def _on_downlink(self, device: str, payload: bytes) -> None:
         self.monitor.frame_sent_down(device, payload)
+        self._wrapped_keys.frame_sent_down(device, payload)
         self._attacker.capture_down(device, payload)
 
     def _on_datagram(self, source: Address, target: Address, data: bytes) -> None:
