@@ -14,6 +14,7 @@ import paho.mqtt.client as paho
 from compat.netsock import TcpSocket
 from paho.mqtt.enums import CallbackAPIVersion
 from patrolink.core.clock import monotonic_ms
+from patrolink.emulator.boards.device import end_with_parent
 from patrolink.emulator.scenarios import control_room
 
 from tests.support.polling import TIMEOUT_S, wait_until
@@ -48,7 +49,12 @@ class HubProcess:
         command = [sys.executable, "-m", "patrolink", "hub", str(self.folder / "site.toml"), "--json", *self.options]
         self.log = (self.folder / "hub.log").open("ab")
         self.process = subprocess.Popen(  # in a session of its own, as a service manager starts it
-            command, stdout=subprocess.PIPE, stderr=self.log, text=True, env=self.environment, start_new_session=True
+            end_with_parent(command),
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+            env=self.environment,
+            start_new_session=True,
         )
         line = self.process.stdout.readline()
         assert line, (self.folder / "hub.log").read_text()

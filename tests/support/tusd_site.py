@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from patrolink.core.clock import SystemClock
 from patrolink.core.keys import DeviceKey
+from patrolink.emulator.boards.device import end_with_parent
 from patrolink.hub.clips.upload_authorization import UnauthorizedError, UploadAuthorization
 from patrolink.hub.infra.attempt_limiter import TooManyAttemptsError
 
@@ -163,7 +164,7 @@ class ObjectStorage:
         self.url = f"http://127.0.0.1:{(port := console_site.free_port())}"
         with (folder / "storage.log").open("ab") as log:
             command = [_program("moto_server"), "-H", "127.0.0.1", "-p", str(port)]
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+            self._process = subprocess.Popen(end_with_parent(command), stdout=log, stderr=log)
         wait_until(lambda: _open(port))
         self._request("-X", "PUT", f"{self.url}/clips")
 
@@ -242,7 +243,8 @@ class TusdSite:
         with (self.folder / "log").open("ab") as log:
             settings = {**os.environ, **ObjectStorage.KEYS, "AWS_EC2_METADATA_DISABLED": "true"}
             self._running = [
-                subprocess.Popen(command, stdout=log, stderr=log, env=settings) for command in self._commands
+                subprocess.Popen(end_with_parent(command), stdout=log, stderr=log, env=settings)
+                for command in self._commands
             ]
         for port in (self.port, self.tusd):
             wait_until(lambda port=port: _open(port), lambda: (self.folder / "log").read_text())

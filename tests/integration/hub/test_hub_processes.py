@@ -225,3 +225,26 @@ def test_both_halves_end_with_a_supervisor_that_is_killed(tmp_path, broker):
     assert len(processes) == len(HALVES)
     hub.kill()
     assert not psutil.wait_procs(processes, TIMEOUT_S)[1]
+
+
+TEST_RUN = """
+import sys, time
+from pathlib import Path
+from tests.support.hub_process import HubProcess
+print(HubProcess(Path(sys.argv[1]), sys.argv[2], ["a"]).process.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_test_run_that_is_killed_leaves_no_process(tmp_path, broker):
+    groups = GROUP_TEMPLATE.format(id=1, devices='["a"]', more="")
+    text = SITE_TEMPLATE.format(url=broker.url, ports=hub_process.free_ports(2), top="", hub="", groups=groups)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", TEST_RUN, str(tmp_path), text]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as run:
+        assert run.stdout is not None
+        hub = psutil.Process(int(run.stdout.readline()))
+        processes = [hub, *hub.children()]
+        run.kill()
+    assert len(processes) == 1 + len(HALVES)
+    assert not psutil.wait_procs(processes, TIMEOUT_S)[1]

@@ -16,7 +16,7 @@ from typing import Any
 
 from patrolink.core import keys
 from patrolink.core.errors import DeadlineError, DeviceError
-from patrolink.emulator.boards.device import Device
+from patrolink.emulator.boards.device import Device, end_with_parent
 from patrolink.emulator.network.broker import Broker
 from patrolink.hub import config
 
@@ -110,7 +110,7 @@ class ControlRoom:
     def _start(self, options: Sequence[str]) -> "subprocess.Popen[str]":
         log = self._stack.enter_context((self._out / "hub.log").open("w"))
         command = [sys.executable, "-m", "patrolink", "hub", str(self._out / "site.toml"), "--json", *options]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+        process = subprocess.Popen(end_with_parent(command), stdout=subprocess.PIPE, stderr=log, text=True)
         self._stack.callback(_end, process)
         assert process.stdout is not None
         if not process.stdout.readline():
