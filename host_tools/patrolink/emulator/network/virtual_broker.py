@@ -23,7 +23,7 @@ class VirtualBroker:
         tls: Context of the listener; None for plain TCP.
 
     Attributes:
-        mute: Accept every PUBLISH but acknowledge none.
+        mute: Accept every PUBLISH but acknowledge none, until `release`.
         refuse: Return code of CONNACK, 0 to accept.
         up: Whether it accepts connections.
         puback_ms: Delay of each PUBACK.
@@ -61,6 +61,12 @@ class VirtualBroker:
         if session is not None and session.subscribed:
             session.publish(payload, False)
 
+    def release(self) -> None:
+        """Acknowledge what `mute` has held back, and what comes from now on."""
+        self.mute = False
+        for session in list(self._open):
+            session.release()
+
     def stop(self) -> None:
         """Close all connections and accept none until `up` is True again."""
         self.up = False
@@ -79,6 +85,7 @@ class _Session:
         self._broker = broker
         self.connection = connection
         self._buf = bytearray()
+        self._held: list[bytes] = []  # packet ids that are not acknowledged
         self.device = ""
         self.subscribed = False
         self._tls: ssl.SSLObject | None = None
@@ -202,7 +209,17 @@ class _Session:
         self.packet(0x32 | retained, struct.pack(">H", len(topic)) + topic + b"\0\1" + payload)
 
     def _acknowledge(self, packet_id: bytes) -> None:
-        if self in self._broker._open and not self._broker.mute:
+        if self not in self._broker._open:
+            return
+        if self._broker.mute:
+            self._held.append(packet_id)
+        else:
+            self.packet(0x40, packet_id)
+
+    def release(self) -> None:
+        """Acknowledge what was held back."""
+        held, self._held = self._held, []
+        for packet_id in held:
             self.packet(0x40, packet_id)
 
     def end(self) -> None:

@@ -13,6 +13,9 @@ from patrolink.emulator.scheduler import Scheduler
 from patrolink.emulator.testee.buttons import Buttons
 
 _LENGTH = struct.Struct("<I")
+_LINK = 0xFFFFFFFD
+_LINK_PACKET = struct.Struct("<IB")
+CUT, RESTORE, HOLD, RELEASE = range(4)  # bytes of link packets
 _PAYLOAD_MAX = 1 << 16  # a longer packet is skipped; whether a frame is too long is for the device to find
 _CHUNK = 65536
 
@@ -30,6 +33,7 @@ class KitPipe:
         buttons: Buttons of the device; a press counts before what the kit sends after it.
         on_frame: Called with each frame for the device.
         on_traffic: Called with each datagram or part of a stream for the device.
+        on_link: Called with CUT, RESTORE, HOLD or RELEASE.
         on_pause: Called with the time each time the device stands still.
     """
 
@@ -41,11 +45,13 @@ class KitPipe:
         buttons: Buttons,
         on_frame: Callable[[bytes], None],
         on_traffic: Callable[[Traffic], None],
+        on_link: Callable[[int], None],
         on_pause: Callable[[], None],
     ) -> None:
         self._scheduler = scheduler
         self._from_kit, self._to_kit = from_kit, to_kit
-        self._buttons, self._on_frame, self._on_traffic, self._on_pause = buttons, on_frame, on_traffic, on_pause
+        self._buttons, self._on_frame, self._on_traffic = buttons, on_frame, on_traffic
+        self._on_link, self._on_pause = on_link, on_pause
         self._received = bytearray()
         self._skip = 0
         self._target_ms = 0
@@ -129,6 +135,13 @@ class KitPipe:
             if length == NETWORK:
                 if not self._take_traffic():
                     return False
+                continue
+            if length == _LINK:
+                if len(received) < _LINK_PACKET.size:
+                    return False
+                (_, action) = _LINK_PACKET.unpack_from(received)
+                del received[: _LINK_PACKET.size]
+                self._on_link(action)
                 continue
             if length > _PAYLOAD_MAX:
                 self._skip = length

@@ -10,7 +10,7 @@ from patrolink.emulator.scheduler import Scheduler
 from patrolink.emulator.testee.buttons import Buttons
 from patrolink.emulator.testee.kit_network import HOST as KIT_HOST
 from patrolink.emulator.testee.kit_network import KitNetwork
-from patrolink.emulator.testee.kit_pipe import KitPipe
+from patrolink.emulator.testee.kit_pipe import CUT, HOLD, RELEASE, RESTORE, KitPipe
 from patrolink.emulator.testee.wall_clock import WallClock
 
 _PROFILE = Profile(rtt_ms=40, jitter_ms=0, loss=0.0, up_kbps=10_000, down_kbps=10_000)
@@ -41,7 +41,8 @@ class VirtualSite(ABC):
         buttons = Buttons(folder / "buttons", self._on_button)
         self._kit = KitNetwork(lambda traffic: self._pipe.send_traffic(traffic))
         self._pipe = KitPipe(
-            self.scheduler, from_kit, to_kit, buttons, self._on_frame, self._kit.arrive, self.clock.save
+            *(self.scheduler, from_kit, to_kit, buttons),
+            *(self._on_frame, self._kit.arrive, self._on_link, self.clock.save),
         )
         self._fixes = 0
 
@@ -58,13 +59,17 @@ class VirtualSite(ABC):
         """Run the device, or return when it runs in the actions of the scheduler."""
 
     def run(self) -> None:
-        """Run until the kit closes the pipe.
+        """Run until the kit closes the pipe. The receiver is silent if there is the file `clockless`, which is removed.
 
         Raises:
             KitGoneError: It has.
         """
         self._pipe.wait()
-        self.scheduler.after(_FIX_MS, self._send_fix)
+        clockless = self.folder / "clockless"
+        if clockless.exists():
+            clockless.unlink()
+        else:
+            self.scheduler.after(_FIX_MS, self._send_fix)
         self.power_on()
         while True:
             self.scheduler.step()
@@ -77,6 +82,15 @@ class VirtualSite(ABC):
             self._broker.up = True
         else:
             self.press(button)
+
+    def _on_link(self, action: int) -> None:
+        if action == CUT:
+            self._broker.stop()
+        elif action == HOLD:
+            self._broker.mute = True
+        elif action in (RESTORE, RELEASE):
+            self._broker.up = True
+            self._broker.release()
 
     def _dial(self, kind: str, host: str, port: int, connection: Connection) -> Remote | None:
         if host == KIT_HOST:
