@@ -57,6 +57,8 @@ class DevicePipe(DeviceTestee):
         linked: Whether it obeys link packets.
     """
 
+    has_network = True
+
     def __init__(
         self,
         command: list[str],

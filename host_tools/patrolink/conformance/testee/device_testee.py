@@ -23,6 +23,7 @@ from patrolink.conformance.testee.network_packets import Traffic, parse
 from patrolink.conformance.testee.testee import Ending, StepUnavailableError, TesteeFaultError
 
 _STIMULUS_TIMEOUT_S = 30.0
+_NO_NETWORK = "the network of this device is not on a pipe of the kit"
 
 
 class DeviceTestee(ABC):
@@ -35,6 +36,7 @@ class DeviceTestee(ABC):
 
     tier = DEVICE
     clock = "monotonic"
+    has_network = False  # whether the network of the device is within reach of the kit
 
     def __init__(self, monotonic_ms: Callable[[], int], stimuli: Mapping[str, list[str]]) -> None:
         self._monotonic_ms = monotonic_ms
@@ -70,7 +72,7 @@ class DeviceTestee(ABC):
         Raises:
             StepUnavailableError: The network of the device is not within reach of the kit.
         """
-        raise StepUnavailableError("the network of this device is not on a pipe of the kit")
+        raise StepUnavailableError(_NO_NETWORK)
 
     @abstractmethod
     def settle(self) -> None:
@@ -117,6 +119,8 @@ class DeviceTestee(ABC):
             self._stimulate(step.data)
         elif step.op == TRANSMIT:
             self.write_traffic(parse(step.data))
+        elif step.op == LISTEN and not self.has_network:
+            raise StepUnavailableError(_NO_NETWORK)
         elif step.op in (WAIT, LISTEN):
             return self._collect(step)
         else:
