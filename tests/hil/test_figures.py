@@ -13,7 +13,7 @@ from tests.bench import bench_board as bench
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.unchanged_inputs(
-    *("boards/mps2_an385", "build/device-lib", "device", "host_tools", "protocol", "tests/golden"),
+    *("boards/mps2_an385", "build/device-lib", "device", "protocol", "tests/golden"),
     *("tests/bench/bench_board.py", "tests/bench/board_baseline.json", "tests/bench/board_driver.py"),
     *("tests/bench/board_loop.py", "tests/bench/loop_driver.py"),
     *("tests/unit/seeded_random.py", "tests/unit/test_native.py"),

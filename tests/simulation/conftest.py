@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).resolve().parent
-INPUTS = ("build/device-lib", "device", "host_tools", "protocol", "tests/golden", "tests/simulation")
+INPUTS = ("build/device-lib", "device", "protocol", "tests/golden", "tests/simulation")
 
 
 @pytest.hookimpl(tryfirst=True)

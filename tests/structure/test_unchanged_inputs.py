@@ -1,6 +1,7 @@
 """Tests are skipped only while their inputs are unchanged, and name the code that they import as inputs."""
 
 import ast
+from pathlib import Path
 
 import pytest
 
@@ -21,7 +22,6 @@ FOLDERS = {
     "app": "device",
     "compat": "device",
     "hal": "device",
-    "patrolink": "host_tools",
     "patrolink_messages": "protocol",
     "patrolink_protocol": "protocol",
 }
@@ -79,6 +79,27 @@ def test_an_imported_file_of_the_tests_is_an_input_and_another_is_not():
     ]
     assert {"conftest.py", "simulation/conftest.py", "simulation/update_cuts.py", "unit/nor_flash.py"} <= set(files)
     assert "support/flasher_picture.py" not in files
+
+
+def test_modules_of_the_tool_that_a_test_imports_are_inputs_and_others_are_not():
+    files = {str(path.relative_to(ROOT / "host_tools" / "patrolink")) for path in tool_files("hil/test_figures.py")}
+    assert {"core/boards.py", "emulator/boards/qemu.py", "core/__init__.py", "hub/dispatch/page/console.js"} <= files
+    assert "hub/uplink.py" not in files
+    assert tool_files("simulation/test_update_cuts.py") == frozenset()
+
+
+def test_modules_that_are_named_in_strings_are_inputs():
+    """The supervisor of a hub starts its halves by the name of their module, the tool its verbs."""
+    helper = "support/hub_process.py"
+    assert ROOT / "host_tools" / "patrolink" / "emulator" / "scenarios" / "control_room.py" in tool_files(helper)
+    half = ROOT / "host_tools" / "patrolink" / "hub" / "half_process.py"
+    assert half in unchanged_inputs.tool_files(ROOT / "host_tools" / "patrolink" / "hub" / "supervisor.py")
+    verbs = set((ROOT / "host_tools" / "patrolink" / "cli").glob("*.py"))
+    assert verbs <= tool_files("integration/cli/test_command_line.py")
+
+
+def tool_files(module: str) -> frozenset[Path]:
+    return unchanged_inputs.tool_files(ROOT / "tests" / module)
 
 
 def inputs_of(tree: ast.AST) -> list[str]:

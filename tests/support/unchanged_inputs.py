@@ -2,14 +2,18 @@
 
 The marker `unchanged_inputs(path, ..., programs=(name, ...))` names what the result of a slow test depends on: files
 and folders of the checkout, and installed programs. The test's module, its conftest.py, the files of tests/ that these
-import, the locked requirements and the Python version always count. When the test passes, the digest of its inputs is
-stored in build/unchanged; while the digest stays the same, the test is skipped. With PATROLINK_TEST_ALL in the
-environment, as in `.ci/run`, every test runs.
+import, the locked requirements and the Python version always count. So do the modules of host_tools/ that the module
+and its helpers import, directly or not, with all files of host_tools/ that are no Python; a test that runs commands of
+the tool, or starts it through a fixture, names `host_tools`. When the test passes, the digest of its inputs is stored
+in build/unchanged; while the digest stays the same, the test is skipped. With PATROLINK_TEST_ALL in the environment,
+as in `.ci/run`, every test runs.
 """
 
+import ast
 import functools
 import hashlib
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -22,6 +26,8 @@ from tests.support.paths import ROOT
 REASON = "inputs unchanged since the last pass; PATROLINK_TEST_ALL=1 runs it"
 VARIABLE = "PATROLINK_TEST_ALL"
 ALWAYS = ("requirements", "pyproject.toml", "tests/support/unchanged_inputs.py")
+TOOL = "host_tools"
+_MODULE_NAME = re.compile(r"patrolink(\.\w+)+")
 _STAMPS = ROOT / "build" / "unchanged"
 _DIGEST = pytest.StashKey[str]()
 _PASSED = pytest.StashKey[bool]()
@@ -68,6 +74,44 @@ def files_of(module: Path) -> list[Path]:
 
 
 @functools.cache
+def _tool_modules(file: Path) -> frozenset[Path]:
+    """Return the modules of the tool that a file imports, or names in a string, as for `python -m`."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    strings = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    names = [*imported_names(file), *filter(_MODULE_NAME.fullmatch, strings)]
+    places = {ROOT / TOOL / name.replace(".", "/") for name in names if name.startswith("patrolink.")}
+    packages = {folder / "__init__.py" for place in places for folder in (place, *place.parents)}
+    candidates = {place.with_suffix(".py") for place in places} | {path for path in packages if TOOL in path.parts}
+    if is_command_line(file):
+        candidates.update(file.parent.glob("*.py"))  # verbs are imported by names that are computed
+    return frozenset(filter(Path.is_file, candidates))
+
+
+def is_command_line(file: Path) -> bool:
+    """Return True for the module that finds the verbs of the tool."""
+    return file == ROOT / TOOL / "patrolink" / "cli" / "_parser.py"
+
+
+@functools.cache
+def tool_files(module: Path) -> frozenset[Path]:
+    """Return the files of host_tools/ that a module of tests/ depends on, through its helpers too."""
+    waiting, files = [module], set()
+    while waiting:
+        file = waiting.pop()
+        if file not in files:
+            files.add(file)
+            waiting += _imported_files(file) | _tool_modules(file)
+    found = {path for path in files if path.is_relative_to(ROOT / TOOL)}
+    return frozenset(found | _data_files()) if found else frozenset()
+
+
+@functools.cache
+def _data_files() -> frozenset[Path]:
+    files = (path for path in (ROOT / TOOL).rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return frozenset(path for path in files if path.suffix != ".py")
+
+
+@functools.cache
 def _identity_of(program: str) -> str:
     """Return path, size and time of change of an installed program."""
     path = shutil.which(program)
@@ -79,7 +123,8 @@ def _identity_of(program: str) -> str:
 
 def digest(module: Path, inputs, programs=()) -> str:
     """Return the digest of the inputs of a test in a module."""
-    own = [str(path.relative_to(ROOT)) for path in files_of(module)]
+    files = files_of(module) if TOOL in inputs else [*files_of(module), *sorted(tool_files(module))]
+    own = [str(path.relative_to(ROOT)) for path in files]
     parts = [f"{path} {digest_of(path)}" for path in (*ALWAYS, *own, *inputs)]
     parts += [_identity_of(program) for program in programs]
     return hashlib.sha256("\n".join([sys.version, *parts]).encode()).hexdigest()

@@ -6,13 +6,13 @@ import threading
 from pathlib import Path
 
 import pytest
-from patrolink.cli import main
+from patrolink.core import boards
 from patrolink.core.errors import DeadlineError, DeviceError
 from patrolink.emulator.boards.pico.__main__ import main as bring_up_main
 from patrolink.emulator.boards.pico.board import PicoBoard
 from patrolink.emulator.boards.pico.usb_host import BulkEndpoints, bulk_endpoints
 from patrolink.flash import uf2
-from patrolink.flash.image import image_file, release_key
+from patrolink.flash.image import build, image_file, release_key
 
 from tests.support.paths import ROOT
 from tests.support.release_keys import TRUST, private_key
@@ -38,9 +38,7 @@ def firmware() -> Path:
     return build / "images" / BOARD / "firmware.bin"
 
 
-def build_image(path: Path, *arguments: str) -> Path:
-    assert main(["image", "build", "--board", BOARD, "--rollback", "1", "--out", str(path), *arguments]) == 0
-    image = image_file.load(path)
+def save_signed(image: image_file.Image, path: Path) -> Path:
     image_file.save(path, image._replace(header=release_key.sign(image.header, private_key())))
     return path
 
@@ -48,13 +46,14 @@ def build_image(path: Path, *arguments: str) -> Path:
 @pytest.mark.long(240)
 @pytest.mark.timeout(1500)
 @pytest.mark.unchanged_inputs(
-    *("boards", "build/device-lib", "device", "host_tools", "protocol"),
+    *("boards", "build/device-lib", "device", "protocol"),
     programs=("arm-none-eabi-gcc", "cmake", "ninja"),
 )
 def test_from_the_boot_rom_to_an_agent_in_a_slot(firmware, tmp_path, monkeypatch, capsys):
-    platform = build_image(tmp_path / "platform.plimg", "--platform", str(firmware))
-    agent = build_image(tmp_path / "agent.plimg", "--version", "2.0")
-    capsys.readouterr()
+    board = boards.find(BOARD)
+    built = build.build_platform(board, firmware.read_bytes(), build.BuildInfo("1.0", 1, 1))
+    platform = save_signed(built, tmp_path / "platform.plimg")
+    agent = save_signed(build.build_agent(board, build.BuildInfo("2.0", 1, 1)), tmp_path / "agent.plimg")
     monkeypatch.setattr("sys.argv", ["pico", str(platform), str(agent)])
     assert bring_up_main() == 0, capsys.readouterr().err
     output = capsys.readouterr().out
