@@ -101,8 +101,8 @@ def tool_files(module: Path) -> frozenset[Path]:
         if file not in files:
             files.add(file)
             waiting += _imported_files(file) | _tool_modules(file)
-    found = {path for path in files if path.is_relative_to(ROOT / TOOL)}
-    return frozenset(found | _data_files()) if found else frozenset()
+    modules = {path for path in files if path.is_relative_to(ROOT / TOOL)}
+    return frozenset(modules | _data_files()) if modules else frozenset()
 
 
 @functools.cache
