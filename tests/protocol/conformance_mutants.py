@@ -1,11 +1,13 @@
-"""Proves that the conformance kit finds faults: single faults are put into the C and the Python codec, one at a time.
+"""Proves that the conformance kit finds faults: single faults are put into codecs and the agent, one at a time.
 
 python tests/protocol/conformance_mutants.py [PART OF A NAME] [--jobs N] [--write]
                                   default: all mutants of conformance_mutants.toml, a job for each core
 
-Each mutant runs as a testee of the codec tier. It is caught if a case that names its requirement fails, or is
-non-strict. Prints a line for each mutant and exits with code 1 if one survives. `--write` writes the table of
-docs/conformance-mutants.md and the list of mutants by case in host_tools/patrolink/conformance/mutants.toml.
+Each mutant of a codec runs as a testee of the codec tier, each one with `testee = "agent"` as a testee of the device
+tier: the agent of the board linux. It is caught if a case that names its requirement fails, or is non-strict; of the
+agent, the case with the title `case`. Prints a line for each mutant and exits with code 1 if one survives. `--write`
+writes the table of docs/internals/conformance-mutants.md and the list of mutants by case in
+host_tools/patrolink/conformance/mutants.toml.
 """
 
 import argparse
@@ -28,14 +30,17 @@ ADAPTER = PROTOCOL / "adapters" / "python" / "codec.py"
 LIMIT_MS = 120_000
 TIMEOUT_S = 5.0
 LANGUAGES = {".c": "C", ".py": "Python"}
+AGENT = "Agent"
+_BOARD, _FOLDER = "linux", "build/testee/linux"  # its profile names buttons in this folder
 
 sys.path[:0] = [str(ROOT)]
 
 from patrolink.conformance import profile, suite  # noqa: E402
-from patrolink.conformance.case import CODEC, Case, Verdict  # noqa: E402
+from patrolink.conformance.case import CODEC, DEVICE, Case, DeviceUnderTest, Verdict  # noqa: E402
 from patrolink.conformance.runner import Runner  # noqa: E402
 from patrolink.conformance.testee.codec_pipe import CodecPipe  # noqa: E402
-from patrolink.core import clock  # noqa: E402
+from patrolink.conformance.testee.device_pipe import DevicePipe  # noqa: E402
+from patrolink.core import clock, keys  # noqa: E402
 
 from tests.support import mutants as single_faults  # noqa: E402
 
@@ -74,6 +79,44 @@ def serve(number: int) -> None:
     runpy.run_path(str(ADAPTER), run_name="__main__")
 
 
+def language(mutant: dict[str, str]) -> str:
+    """Return what a mutant is a fault of, as the page names it."""
+    return AGENT if mutant.get("testee") == "agent" else LANGUAGES[Path(mutant["file"]).suffix]
+
+
+def serve_agent(number: int, folder: str) -> None:
+    """Run the agent as a testee in this process, with a fault in one of its modules."""
+    for name in [name for name in sys.modules if name.startswith("patrolink_protocol")]:
+        del sys.modules[name]
+    if number >= 0:
+        single_faults.activate(single_faults.load(MUTANTS)[number])
+    from patrolink.emulator.testee.__main__ import main as run_testee
+
+    sys.exit(run_testee(["pipe", _BOARD, folder]))
+
+
+def failing_device_cases(number: int | None, cases: list[Case], first: bool = True) -> list[Case]:
+    """Return the cases that the agent fails with the mutant of this number; only the first one unless asked for all."""
+    from patrolink.emulator.testee.__main__ import main as run_testee
+
+    described = profile.load(ROOT / "boards" / _BOARD / "conformance.toml", DEVICE)
+    with tempfile.TemporaryDirectory() as folder:
+        run_testee(["init", folder])
+        ((name, key),) = keys.load(Path(folder) / "keys.toml").items()
+        stimuli = {n: [word.replace(_FOLDER, folder) for word in words] for n, words in described.stimuli.items()}
+        command = [sys.executable, __file__, "--serve-agent", "-1" if number is None else str(number), folder]
+        testee = DevicePipe(command, clock.monotonic_ms, stimuli, True, True)
+        device = DeviceUnderTest(name, key.secret, key.epoch, 1000)
+        runner = Runner(testee, 1, clock.monotonic_ms, LIMIT_MS, described.claims, device)
+        failing = []
+        for result in runner.run(cases):
+            if result.judgement.verdict in (Verdict.FAIL, Verdict.NON_STRICT, Verdict.SKIPPED):
+                failing.append(result.case)
+                if first:
+                    break
+    return failing
+
+
 def failing_cases(command: list[str], cases: list[Case], first: bool = True) -> list[Case]:
     """Return the cases that a testee fails; only the first one unless asked for all."""
     failing = []
@@ -91,28 +134,39 @@ def codec_cases() -> list[Case]:
     return sorted((case for case in suite.load() if case.tier == CODEC), key=lambda case: (bool(case.vector), case.id))
 
 
+def device_cases() -> list[Case]:
+    """Return the cases of the device tier."""
+    return [case for case in suite.load() if case.tier == DEVICE]
+
+
 def failing_without_fault() -> dict[str, list[str]]:
     """Return the ids of the cases that each codec fails without a mutant."""
     with tempfile.TemporaryDirectory() as folder:
         commands = {"C": build_c(None, Path(folder)), "Python": python_command(None)}
-        return {
-            name: [case.id for case in failing_cases(command, codec_cases(), first=False)]
-            for name, command in commands.items()
-        }
+        failing = {name: failing_cases(command, codec_cases(), first=False) for name, command in commands.items()}
+    failing[AGENT] = failing_device_cases(None, device_cases(), first=False)
+    return {name: [case.id for case in cases] for name, cases in failing.items()}
+
+
+def _run_codec_mutant(number: int, mutant: dict[str, str]) -> tuple[list[Case], list[Case]]:
+    """Return the first case of its requirement that a mutant of a codec fails; without one, the first of all cases."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = build_c(mutant, Path(folder)) if language(mutant) == "C" else python_command(number)
+        own = [case for case in codec_cases() if case.requirement == mutant["requirement"]]
+        caught = failing_cases(command, own)
+        return caught, [] if caught else failing_cases(command, codec_cases())
 
 
 def run_mutant(number: int) -> dict[str, Any]:
     """Run the cases of a mutant's requirement; return the mutant with `case`, `title` and `elsewhere`."""
     mutant = single_faults.load(MUTANTS)[number]
-    language = LANGUAGES[Path(mutant["file"]).suffix]
-    with tempfile.TemporaryDirectory() as folder:
-        command = build_c(mutant, Path(folder)) if language == "C" else python_command(number)
-        own = [case for case in codec_cases() if case.requirement == mutant["requirement"]]
-        caught = failing_cases(command, own)
-        others = [] if caught else failing_cases(command, codec_cases())
+    if language(mutant) == AGENT:
+        caught, others = failing_device_cases(number, [c for c in device_cases() if c.title == mutant["case"]]), []
+    else:
+        caught, others = _run_codec_mutant(number, mutant)
     return {
         **mutant,
-        "language": language,
+        "language": language(mutant),
         "case": caught[0].id if caught else "",
         "title": caught[0].title if caught else "",
         "elsewhere": others[0].id if others else "",
@@ -139,13 +193,14 @@ def render(rows: list[dict[str, Any]]) -> str:
     lines = [
         "# Mutants that the conformance kit finds",
         "",
-        "A mutant is an implementation of the protocol with one fault. Each one below was run as a testee of",
+        "A mutant is an implementation of the protocol with one fault: a codec in C or in Python, or the agent of the",
+        "board `linux` under CPython, which is a whole device. Each one below was run as a testee of",
         "[`patrolink validate`](../guide/validate.md); it is caught if a case that names the requirement fails.",
         "`python tests/protocol/conformance_mutants.py --write` runs them all and writes this page.",
         "",
         f"{len(rows)} mutants ({counts}); {caught} caught.",
         "",
-        "| requirement | fault | codec | caught by | case |",
+        "| requirement | fault | of | caught by | case |",
         "| --- | --- | --- | --- | --- |",
     ]
     for row in sorted(rows, key=lambda row: (row["requirement"], row["language"], row["name"])):
@@ -190,8 +245,11 @@ if __name__ == "__main__":
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--serve-agent", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve is not None:
         serve(options.serve)
+    elif options.serve_agent is not None:
+        serve_agent(options.serve_agent, options.part[0])
     else:
         sys.exit(main(" ".join(options.part), options.jobs, options.write))

@@ -2,7 +2,6 @@
 
 import re
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from patrolink.conformance import suite
@@ -13,6 +12,7 @@ from tests.support import mutants as single_faults
 
 MUTANTS = single_faults.load(runner.MUTANTS)
 SAMPLE = ("only 8 bytes of a long tag are compared", "the window is one counter too large", "seconds are signed")
+SAMPLE += ("Floor Revoke is ignored", "the chain begins anew with each clip")
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: f"{mutant['file'][-4:]}-{mutant['name']}")
@@ -22,16 +22,16 @@ def test_each_mutant_replaces_one_text(mutant):
 
 
 def test_there_are_enough_mutants_of_both_codecs():
-    languages = Counter(runner.LANGUAGES[Path(mutant["file"]).suffix] for mutant in MUTANTS)
-    assert len(MUTANTS) >= 60 and languages["C"] >= 30 and languages["Python"] >= 30
+    languages = Counter(runner.language(mutant) for mutant in MUTANTS)
+    assert languages["C"] >= 30 and languages["Python"] >= 30 and languages[runner.AGENT] >= 30
     names = Counter((mutant["file"], mutant["name"]) for mutant in MUTANTS)
     assert [name for name, n in names.items() if n > 1] == []
 
 
 def test_published_table_has_every_mutant_caught_by_a_case_of_its_requirement():
     page = runner.PAGE.read_text(encoding="utf-8")
-    rows = re.findall(r"^\| ([A-Z]+-\d+) \| (.+?) \| (C|Python) \| (\S+) \|", page, re.M)
-    expected = {(m["requirement"], m["name"], runner.LANGUAGES[Path(m["file"]).suffix]) for m in MUTANTS}
+    rows = re.findall(r"^\| ([A-Z]+-\d+) \| (.+?) \| (C|Python|Agent) \| (\S+) \|", page, re.M)
+    expected = {(m["requirement"], m["name"], runner.language(m)) for m in MUTANTS}
     assert {row[:3] for row in rows} == expected, "run python tests/protocol/conformance_mutants.py --write"
     by_id = {case.id: case for case in suite.all_cases()}
     for requirement, name, language, case_id in rows:
@@ -44,5 +44,12 @@ def test_sample_of_mutants_is_caught(number):
     assert runner.run_mutant(number)["case"]
 
 
-def test_codecs_without_a_fault_fail_no_case():
-    assert runner.failing_without_fault() == {"C": [], "Python": []}
+def test_testees_without_a_fault_fail_no_case():
+    assert runner.failing_without_fault() == {"C": [], "Python": [], runner.AGENT: []}
+
+
+def test_every_case_of_voice_and_clips_has_caught_a_mutant():
+    families = ("PTT-", "CLIP-")
+    cases = [case for case in runner.device_cases() if case.requirement.startswith(families)]
+    assert len(cases) > 30
+    assert [case.title for case in cases if not case.mutants] == []

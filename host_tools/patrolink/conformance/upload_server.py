@@ -68,7 +68,7 @@ class UploadServer:
         requests: Heads of all requests, in order.
         files: All uploads, in the order of their creation.
         cuts: Close the connection after so many bytes of the next bodies, one entry each.
-        forgets: Bytes that are lost of each body that is cut.
+        forgets: Bytes that are lost at the last cut.
         conflicts: Answer so many of the next PATCH with 409.
         past: Answer so many of the next HEAD with an offset past the length.
         faults: What a device must never do, in order.
@@ -185,7 +185,7 @@ class UploadServer:
         del self._buf[:n]
         self._body += n
         self._left -= n
-        if is_cut and self._file is not None and self.forgets:
+        if is_cut and not self.cuts and self._file is not None and self.forgets:
             del self._file.data[max(0, len(self._file.data) - self.forgets) :]
         return not is_cut
 

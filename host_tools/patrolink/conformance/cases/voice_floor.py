@@ -139,7 +139,11 @@ def _lost_messages() -> list[Case]:
         yield from _talks(hub)
 
     def judge_granted(hub: ReferenceHub, evidence: Evidence) -> Judgement:
-        return passed() if _all_voice(hub) else failed(MISSING, "no voice, though one message was lost only")
+        if not _all_voice(hub):
+            return failed(MISSING, "no voice, though one message was lost only")
+        if len(hub.granted) > 1:
+            return failed(WRONG_ANSWER, "a Floor Request after Floor Granted was acknowledged: the burst begins anew")
+        return passed()
 
     def release_lost(hub: ReferenceHub) -> Script:
         hub.lose_up["Release"] = 2
@@ -163,16 +167,19 @@ def _repeated() -> list[Case]:
     def granted_again(hub: ReferenceHub) -> Script:
         yield from key(hub, "ptt")
         yield from serve(hub, 5000, lambda: len(_all_voice(hub)) > 10)
-        yield hub.datagram(hub.last["Granted"])
-        yield from serve(hub, 1000)
+        if hub.granted:
+            yield hub.datagram(hub.last["Granted"])
+        yield from serve(hub, 500)
+        hub.mark("repeated")
+        yield from serve(hub, 500)
         yield from key(hub, "ptt_up")
         yield from serve(hub, 2500)
 
     def judge_again(hub: ReferenceHub, evidence: Evidence) -> Judgement:
         packets = [entry.values for entry in _all_voice(hub)]
         sequences = [packet["sequence"] for packet in packets]
-        if len(packets) < 12:
-            return failed(MISSING, f"{len(packets)} packets of voice")
+        if not packets or _all_voice(hub)[-1].at_ms <= hub.marks["repeated"]:
+            return failed(MISSING, "the burst does not go on after a repeated Floor Granted")
         if len(set(sequences)) != len(sequences) or sum(packet["marker"] for packet in packets) != 1:
             return failed(WRONG_ANSWER, "a repeated Floor Granted begins the burst anew")
         acks = [entry for entry in hub.entries("Ack") if entry.values["acked"] == mcptt.GRANTED]
@@ -249,6 +256,7 @@ def _ended() -> list[Case]:
     def too_long(hub: ReferenceHub) -> Script:
         yield from key(hub, "ptt")
         yield from serve(hub, (_SHORT_TALK_S + 5) * 1000)
+        hub.mark("end")
         yield from key(hub, "ptt_up")
         yield from serve(hub, 2500)
 
@@ -256,6 +264,8 @@ def _ended() -> list[Case]:
         granted = _sent_at(hub, "Granted")
         if not granted or not _all_voice(hub):
             return failed(MISSING, "no voice")
+        if not any(entry.at_ms <= hub.marks["end"] for entry in hub.entries("Release")):
+            return failed(MISSING, "no Floor Release at the end of the talk time")
         spoken_ms = _all_voice(hub)[-1].at_ms - granted[0]
         return timed("talk time", spoken_ms, 0, (_SHORT_TALK_S + 1) * 1000 + _TRANSIT_MS, evidence)
 

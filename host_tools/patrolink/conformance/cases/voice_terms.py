@@ -150,7 +150,8 @@ def _floor_datagrams() -> list[Case]:
         hub.lose_down["Granted"] = 100
         yield from key(hub, "ptt")
         yield from serve(hub, 2000, lambda: hub.granted)
-        yield transmit(_changed(hub.datagram(hub.last["Granted"]).data))
+        if hub.granted:
+            yield transmit(_changed(hub.datagram(hub.last["Granted"]).data))
         yield from serve(hub, 1500)
         yield from key(hub, "ptt_up")
         yield from serve(hub, 2500)
@@ -160,14 +161,22 @@ def _floor_datagrams() -> list[Case]:
             return failed(MISSING, "no Floor Request")
         return failed(UNEXPECTED, "voice after a forged Floor Granted") if hub.entries(VOICE) else passed()
 
-    def replayed(hub: ReferenceHub, is_same: bool) -> Script:
+    def replayed(hub: ReferenceHub, is_rejoined: bool) -> Script:
         yield from talk(hub, 1000)
+        first = hub.last.get("Granted", b"")
+        if is_rejoined:
+            for member in (False, True):
+                yield from send_terms(hub, member, _CHANGE + member)
+                yield from serve(hub, 2000)
+        else:
+            yield from talk(hub, 1000)
         hub.mark("replay")
         hub.lose_up["Request"] = 100
         requests = len(hub.entries("Request"))
         yield from key(hub, "ptt")
         yield from serve(hub, 2000, lambda: len(hub.entries("Request")) > requests)
-        yield transmit(hub.first_datagram["Granted"]) if is_same else hub.datagram(hub.last["Granted"])
+        if hub.granted:
+            yield transmit(hub.first_datagram["Granted"]) if is_rejoined else hub.datagram(first)
         yield from serve(hub, 1500)
         yield from key(hub, "ptt_up")
         yield from serve(hub, 2500)
@@ -191,7 +200,8 @@ def _order() -> list[Case]:
         yield from key(hub, "ptt")
         yield from serve(hub, 2000, lambda: hub.granted)
         older = hub.datagram(FloorMessageEncoder(hub.floor.hub_ssrc).revoke(mcptt.REVOKE_PREEMPTED))
-        yield hub.datagram(hub.last["Granted"])
+        if hub.granted:
+            yield hub.datagram(hub.last["Granted"])
         yield from serve(hub, 500)
         yield older
         yield from serve(hub, 500)
