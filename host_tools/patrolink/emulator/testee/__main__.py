@@ -1,10 +1,13 @@
 """Run our own agent as a testee of `patrolink validate`.
 
 usage: python -m patrolink.emulator.testee init FOLDER            create FOLDER/keys.toml, the key of a new device
-       python -m patrolink.emulator.testee pipe BOARD FOLDER      linux, mps2_an385: on a pipe, with a virtual clock
+       python -m patrolink.emulator.testee pipe BOARD FOLDER [CUT]
+                                                                  linux, mps2_an385: on a pipe, with a virtual clock
        python -m patrolink.emulator.testee broker BOARD FOLDER    any emulated board: at a broker, in real time
 
-FOLDER holds the state of the device, its console.log, and the FIFO `buttons`. It takes names of buttons, such as sos,
+FOLDER holds the state of the device, its console.log, and the FIFO `buttons`. A file settings.json in it adds to the
+configuration of the device on a pipe. CUT, for firmware, is a number of flash operations: in the next one the power is
+cut, and comes back after a second. It takes names of buttons, such as sos,
 one per line; `link off` takes the broker away, `link on` brings it back. `broker` prints the target for the kit when
 the device has its session, writes it to FOLDER/target, and runs until it is ended. Its FIFO takes `restart`, too, and
 after each line a line comes from the FIFO `done`.
@@ -22,14 +25,14 @@ from patrolink.emulator.testee.kit_pipe import KitGoneError
 DEVICE = "testee"
 
 
-def _pipe(name: str, folder: Path) -> None:
+def _pipe(name: str, folder: Path, cut: int = -1) -> None:
     key = keys.load(folder / "keys.toml")[DEVICE]
     pipe = sys.stdin.fileno(), sys.stdout.fileno()
     board = boards.find(name)
     if board.image is not None:
         from patrolink.emulator.testee.virtual_firmware import VirtualFirmware
 
-        VirtualFirmware(board, folder, DEVICE, key, *pipe).run()
+        VirtualFirmware(board, folder, DEVICE, key, *pipe, cut).run()
     elif board.runtime == "cpython":
         from patrolink.emulator.testee.virtual_agent import VirtualAgent
 
@@ -55,12 +58,13 @@ def _broker(name: str, folder: Path) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run the command; return the exit code."""
-    runs = {"pipe": _pipe, "broker": _broker}
     try:
         if len(arguments) == 2 and arguments[0] == "init":
             keys.create(Path(arguments[1]) / "keys.toml", DEVICE)
-        elif len(arguments) == 3 and arguments[0] in runs:
-            runs[arguments[0]](arguments[1], Path(arguments[2]).absolute())
+        elif len(arguments) == 3 and arguments[0] == "broker":
+            _broker(arguments[1], Path(arguments[2]).absolute())
+        elif len(arguments) in (3, 4) and arguments[0] == "pipe":
+            _pipe(arguments[1], Path(arguments[2]).absolute(), *map(int, arguments[3:]))
         else:
             print(__doc__, file=sys.stderr)
             return 2

@@ -118,6 +118,7 @@ class VirtualAgent(VirtualSite):
             "ptt": {**config.PTT_DEFAULTS, "site": "testee"},
             "camera": {"source": "camera", "indicator": "indicator", "kind": "vc0706"},
             "clips": _clips(config, folder),
+            **self.settings(),
         }
 
     def press(self, button: str) -> None:

@@ -13,11 +13,13 @@ from patrolink.emulator.boards.lockstep import Lockstep
 from patrolink.emulator.peripherals import flash
 from patrolink.emulator.peripherals.modem import Modem
 from patrolink.emulator.scenarios.environment import HOST
-from patrolink.emulator.testee.virtual_site import VirtualSite
+from patrolink.emulator.testee.virtual_site import CLOCKLESS, VirtualSite
 
 _BYTE_MS = 10 * 1000 / 115200
 _LIFE_S = 86_400.0  # wall time of one life; the kit ends a device that hangs sooner
 _SEED = 1
+_DARK_MS = 1000  # between a power cut and the next start
+CUT_LINE = "-- power cut at"  # and the time: in console.log
 
 
 class VirtualFirmware(VirtualSite):
@@ -38,8 +40,9 @@ class VirtualFirmware(VirtualSite):
         super().__init__(folder, name, from_kit, to_kit)
         assert board.image is not None and board.heap_kb is not None
         self._cut = cut
+        self._network_has_time = not (folder / CLOCKLESS).exists()
         self._heap_kb, self._flash_kb = board.heap_kb, board.image.flash_kb
-        self._modem = Modem(self.scheduler, self.network, "quectel", _SEED, self._from_modem, self.clock.unix_ms)
+        self._modem = Modem(self.scheduler, self.network, "quectel", _SEED, self._from_modem, self._network_ms)
         self._console = (folder / "console.log").open("ab", buffering=0)
         self._link = Lockstep(board, folder, self.scheduler, _LIFE_S)
         self._link.on_bytes = {
@@ -47,12 +50,14 @@ class VirtualFirmware(VirtualSite):
             qemu.MODEM_UART: self._modem.feed,
             qemu.PANEL_UART: self._on_pins,
         }
-        chip = folder / "flash.bin"
-        if not chip.exists():
-            wiring = {"broker": {"host": HOST, "port": 1883}, "modem": {"apn": "cmnet"}}
-            config = {"device": name, "key": key.secret.hex(), "key_epoch": key.epoch, **wiring}
-            content = json.dumps(qemu.wired_config(board, config)).encode()
-            flash.provision(chip, self._flash_kb, "/config.json", content)
+        wiring = {"broker": {"host": HOST, "port": 1883}, "modem": {"apn": "cmnet"}}
+        config = {"device": name, "key": key.secret.hex(), "key_epoch": key.epoch, **wiring, **self.settings()}
+        content = json.dumps(qemu.wired_config(board, config)).encode()
+        flash.provision(folder / "flash.bin", self._flash_kb, "/config.json", content)
+
+    def _network_ms(self) -> int:
+        """Return the time of day that the network gives, or its begin."""
+        return self.clock.unix_ms() if self._network_has_time else 0
 
     def _from_modem(self, data: bytes) -> None:
         self._link.deliver(qemu.MODEM_UART, data)
@@ -88,3 +93,5 @@ class VirtualFirmware(VirtualSite):
             self._modem.start()
             if self._link.life(straps) != qemu.POWER_CUT:
                 return
+            self._console.write(f"{CUT_LINE} {self.scheduler.now:.0f} ms\n".encode())
+            self.scheduler.run_until(self.scheduler.now + _DARK_MS)

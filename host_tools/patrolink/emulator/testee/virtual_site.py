@@ -1,7 +1,9 @@
 """Surroundings of a testee on a virtual clock: receiver, carrier and broker without faults, and the pipe to the kit."""
 
+import json
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Any
 
 from patrolink.emulator.network.carrier import Connection, Network, Profile, Remote
 from patrolink.emulator.network.virtual_broker import VirtualBroker
@@ -15,6 +17,7 @@ from patrolink.emulator.testee.wall_clock import WallClock
 
 _PROFILE = Profile(rtt_ms=40, jitter_ms=0, loss=0.0, up_kbps=10_000, down_kbps=10_000)
 _FIX_MS = 1000
+CLOCKLESS = "clockless"  # file in the folder: the next start has no time
 
 
 class VirtualSite(ABC):
@@ -46,6 +49,12 @@ class VirtualSite(ABC):
         )
         self._fixes = 0
 
+    def settings(self) -> dict[str, Any]:
+        """Return further settings of the device: settings.json in the folder, if it is there."""
+        path = self.folder / "settings.json"
+        settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return settings
+
     @abstractmethod
     def press(self, button: str) -> None:
         """Press a button of the device."""
@@ -65,7 +74,7 @@ class VirtualSite(ABC):
             KitGoneError: It has.
         """
         self._pipe.wait()
-        clockless = self.folder / "clockless"
+        clockless = self.folder / CLOCKLESS
         if clockless.exists():
             clockless.unlink()
         else:
