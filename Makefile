@@ -193,6 +193,8 @@ sim: .venv/test-ready $(UMQTT)
 	@$(BIN)/python tests/simulation/file_cuts.py
 	@$(BIN)/python tests/simulation/update_mutants.py
 	@$(BIN)/python tests/protocol/conformance_mutants.py
+	@$(BIN)/python tests/protocol/testee_cuts.py
+	@$(BIN)/python tests/protocol/conformance_runs.py
 	@$(BIN)/python tests/simulation/campaign.py
 	@$(BIN)/python tests/simulation/ptt_floor.py
 	@$(BIN)/python tests/simulation/terms_site.py

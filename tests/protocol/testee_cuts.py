@@ -123,11 +123,11 @@ def patrol(cut: int, work: Path) -> Run:
         frames.append((answer.at_ms, reading["counter"], reading["message"]))
     log = (work / "console.log").read_text(errors="replace")
     assert "Traceback" not in log and "FAULT" not in log, f"cut {cut}: {log[-2000:]}\n{ending.stderr}"
-    found = re.search(CUT_LINE + r" (\d+) ms", log)
+    cut_line = re.search(CUT_LINE + r" (\d+) ms", log)
     summaries = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
     return Run(
         cut,
-        int(found[1]) if found else None,
+        int(cut_line[1]) if cut_line else None,
         frames,
         [answer.text for answer in answers],
         summaries[-1] if summaries else {},
