@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 # Python caches bytecode also where the environment forbids it: compilation is most of the start of a test's process.
 export PYTHONDONTWRITEBYTECODE :=
-.PHONY: help setup demo test test-fast hil image parity bench docs pictures dissected man fuzz sim lint hooks types types-device check generate wheel codec sbom lock device-lib media node debian plan clean
+.PHONY: help setup demo test test-fast hil image parity bench docs pictures dissected man fuzz sim lint hooks types types-device check generate wheel codec sbom lock device-lib media node debian plan clean vendor-log suite-close suite-open
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -30,6 +30,8 @@ help:
 	@echo "make check     check lint, spelling, types and generated files"
 	@echo "make hooks     install the git hooks of this checkout: ruff, mypy, codespell, commit message"
 	@echo "make generate  generate protocol/generated, protocol/vectors and the tables of SPEC.md"
+	@echo "make vendor-log try the vendor's guide in an empty folder with the wheel, and write docs/guide/vendor-log.txt"
+	@echo "make suite-close  settle the cases of the conformance suite; make suite-open begins its next version"
 	@echo "make wheel     build the package of the tool in build/dist; make sbom adds its bill of materials"
 	@echo "make codec     build the package patrolink-codec for this platform in build/dist: the C codec, for a faster decode"
 	@echo "make lock      renew the versions and hashes in requirements/"
@@ -265,9 +267,17 @@ lock: .venv/bin/python
 dissected: .venv/test-ready
 	@PYTHONPATH=.:protocol:protocol/generated $(BIN)/python -m tests.support.dissected_frames docs/guide/dissected-frames.txt
 
+# A new vendor, from an empty folder to a green report, as docs/quickstart/vendor.md says.
+vendor-log: .venv/test-ready $(UMQTT)
+	@PYTHONPATH=. $(BIN)/python -m tests.support.vendor_log docs/guide/vendor-log.txt
+
 generate: .venv/ready
 	@$(BIN)/python protocol/generate.py
 	@$(BIN)/python -m patrolink.conformance.suite
+
+# Settles the cases of the conformance suite's newest version, or begins the next version.
+suite-close suite-open: .venv/ready
+	@$(BIN)/python -m patrolink.conformance.suite_release $(@:suite-%=%)
 
 clean:
 	rm -rf build .venv *.egg-info

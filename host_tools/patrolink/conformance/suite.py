@@ -1,7 +1,8 @@
 """The suite: its versions, the list of case ids, and the cases that are found in `cases/`.
 
 `case_ids.txt` has a line for each case: its id and its subject (name of a vector, or a title). Lines are only ever
-appended. `python -m patrolink.conformance.suite` appends the cases that have none yet.
+appended. `python -m patrolink.conformance.suite` appends the cases that have none yet, as long as the newest version is
+open; `suite_release.py` closes a version and opens the next one.
 """
 
 import functools
@@ -10,11 +11,13 @@ import importlib
 import pkgutil
 import re
 import sys
+from collections.abc import Generator
 from pathlib import Path
 from typing import NamedTuple
 
 from patrolink.conformance import cases as case_modules
-from patrolink.conformance.case import Case
+from patrolink.conformance.case import Case, Context, DeviceUnderTest
+from patrolink.conformance.evidence import canonical
 from patrolink.core.errors import UserError
 
 if sys.version_info >= (3, 11):
@@ -24,6 +27,7 @@ else:
 
 _FOLDER = Path(__file__).resolve().parent
 IDS_PATH = _FOLDER / "case_ids.txt"
+VERSIONS_PATH = _FOLDER / "suite.toml"
 _MUTANTS_PATH = _FOLDER / "mutants.toml"  # which mutants a case has caught
 CASE_ID = re.compile(r"PL-([A-Z]+-\d+)-\d{3}")
 
@@ -33,18 +37,23 @@ class Version(NamedTuple):
 
     Attributes:
         name: Such as "1.0-1".
-        cases: Number of lines of the list that belong to it; 0: all, as the version is not released.
-        sha256: Of these lines.
+        cases: Number of lines of the list that belong to it; 0: all, as the version is open.
+        sha256: `digest` of it when it was closed; empty while it is open.
     """
 
     name: str
     cases: int
     sha256: str
 
+    @property
+    def closed(self) -> bool:
+        """Whether its cases are settled."""
+        return self.cases > 0
+
 
 def versions() -> list[Version]:
     """Return the versions of the suite, oldest first; the last one is the current one."""
-    table = tomllib.loads((_FOLDER / "suite.toml").read_text(encoding="utf-8"))
+    table = tomllib.loads(VERSIONS_PATH.read_text(encoding="utf-8"))
     return [Version(entry["version"], entry.get("cases", 0), entry.get("sha256", "")) for entry in table["suite"]]
 
 
@@ -93,17 +102,31 @@ def _module_cases() -> list[Case]:
     return [case for module in modules for case in module.cases()]
 
 
-def digest(version: str | None = None) -> str:
-    """Return the SHA-256 over ids, subjects, and sources of all cases of this tool."""
-    sha = hashlib.sha256((version or "").encode())
-    sha.update(IDS_PATH.read_bytes())
-    for path in sorted(Path(next(iter(case_modules.__path__))).glob("*.py")):
-        sha.update(path.read_bytes())
+def digest(version: str) -> str:
+    """Return the SHA-256 over the cases of a version: ids, subjects, requirements, levels, claims and steps.
+
+    A later tool has the same hash for a closed version. Of steps that depend on answers, only the first counts.
+
+    Raises:
+        UserError: There is no such version.
+    """
+    return digest_of(load(version))
+
+
+def digest_of(cases: list[Case]) -> str:
+    """Return the SHA-256 over cases; see `digest`."""
+    sha = hashlib.sha256()
+    device = DeviceUnderTest("vest-1", bytes(range(32)), 0, 1)
+    for case in cases:
+        script = case.steps(Context(case, 1, device))
+        steps = [next(script)] if isinstance(script, Generator) else list(script)
+        names = [case.id, case.title, case.requirement, *case.also, case.tier, case.level, case.claim, case.vector]
+        sha.update(canonical([names, case.timed, [list(step) for step in steps]]).encode())
     return sha.hexdigest()
 
 
-def append_new_ids(path: Path = IDS_PATH) -> int:
-    """Append the ids of cases that are not in the list; return how many."""
+def new_lines() -> list[str]:
+    """Return lines for the cases that are not in the list, each with an id that no other case has."""
     listed = listed_ids()
     subjects = set(listed.values())
     last: dict[str, int] = {}
@@ -121,13 +144,32 @@ def append_new_ids(path: Path = IDS_PATH) -> int:
             lines.append(f"{stem}-{last[stem]:03d} {subject}")
         else:
             lines.append(f"{case.id} {subject}")
-    with path.open("a", encoding="utf-8") as f:
-        f.writelines(f"{line}\n" for line in lines)
-    listed_ids.cache_clear()
-    ids_by_subject.cache_clear()
-    all_cases.cache_clear()
+    return lines
+
+
+def append_new_ids(path: Path = IDS_PATH) -> int:
+    """Append the ids of cases that are not in the list; return how many.
+
+    Raises:
+        UserError: There are some, and the newest version of the suite is closed.
+    """
+    lines = new_lines()
+    if lines and versions()[-1].closed:
+        raise UserError(f"suite {versions()[-1].name} is closed; open the next one first: make suite-open")
+    write_ids([*path.read_text(encoding="utf-8").splitlines(), *lines], path)
     return len(lines)
 
 
+def write_ids(lines: list[str], path: Path = IDS_PATH) -> None:
+    """Write the list of ids."""
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    listed_ids.cache_clear()
+    ids_by_subject.cache_clear()
+    all_cases.cache_clear()
+
+
 if __name__ == "__main__":
-    print(f"{append_new_ids()} new case ids")
+    try:
+        print(f"{append_new_ids()} new case ids")
+    except UserError as error:
+        sys.exit(f"error: {error}")
