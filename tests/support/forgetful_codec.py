@@ -6,7 +6,7 @@ python forgetful_codec.py [--sats]        --sats: shows another number of satell
 import json
 import sys
 
-from patrolink.conformance.shrink import ReferenceSession
+from patrolink.conformance.reference_session import ReferenceSession
 
 
 def main(change_sats: bool) -> None:
@@ -17,6 +17,8 @@ def main(change_sats: bool) -> None:
             print(json.dumps({"protocol": "1.0", "codec": "forgetful", "rice": True}), flush=True)
             continue
         answer = session.answer(request)
+        if isinstance(answer, str):
+            answer = {"reject": answer.split()[0]}
         if request.startswith("S "):
             counter = int.from_bytes(bytes.fromhex(request[2:])[1:5], "big")
             forgotten |= counter > 1000

@@ -18,7 +18,7 @@ from patrolink.cli._arguments import non_negative_seconds
 from patrolink.core import clock, notes
 from patrolink.core.errors import UserError
 from patrolink.core.json_lines import print_record, print_summary
-from patrolink.core.text import printable
+from patrolink.core.text import plural, printable
 
 # Modules of conformance/ need libraries. They are imported where they are used, so that help works without.
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ EXAMPLES = (
     "patrolink validate mqtts://broker.example/vest-01 --keys keys.toml --sign release.pem --report report.json",
     "patrolink validate --check report.json --trust release.pub.pem",
     "patrolink validate exec:./check 'exec:node codec.js' --diff walk.plcap",
+    "patrolink validate exec:./check --shrink failures",
 )
 _LIMIT_S = 600.0
 _TIMEOUT_S = 5.0
@@ -65,6 +66,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--replay", metavar="CASE", action="append", help="run only this case, and print its steps; repeatable"
     )
+    parser.add_argument(
+        "--shrink",
+        metavar="FOLDER",
+        help="write the shortest failing sequence of each failed codec case to this folder",
+    )
+    parser.add_argument(
+        "--requests", metavar="FILE", help="send the requests of a file of --shrink, and compare the answers"
+    )
     _add_limits(parser)
 
 
@@ -81,12 +90,19 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         help=f"seconds for an answer of a codec (default: {_TIMEOUT_S:.0f})",
     )  # fmt: skip
     parser.add_argument("--example", choices=("codec", "device"), help="print a profile of this tier to fill in")
+    parser.add_argument(
+        "--starter",
+        metavar="FOLDER",
+        help="write specification, C codec, vectors and examples to a new folder",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the verb and return its exit code."""
     if args.example:
         return _print_example(args)
+    if args.starter:
+        return _write_starter(args)
     if args.check:
         return _check(args)
     if not args.target or (len(args.target) > 1 and not args.diff):
@@ -96,6 +112,10 @@ def run(args: argparse.Namespace) -> int:
         from patrolink.cli import _differences
 
         return _differences.run(args)
+    if args.requests:
+        from patrolink.cli import _requests
+
+        return _requests.run(args)
     from patrolink.conformance.report import terminal
     from patrolink.conformance.session import Session
 
@@ -106,8 +126,7 @@ def run(args: argparse.Namespace) -> int:
         for result in session.run():
             progress.advance(1)
             _print(result, args)
-            if args.replay and not args.json:
-                _print_shortest(session.shortest_failing(result))
+            _shrink(session, result, args)
     report = session.finish()
     for line in session.known_errors:
         notes.error(line)
@@ -143,6 +162,17 @@ def _print_example(args: argparse.Namespace) -> int:
     return 0
 
 
+def _write_starter(args: argparse.Namespace) -> int:
+    from patrolink.conformance import starter
+
+    files = starter.write(Path(args.starter))
+    if args.json:
+        print_summary({"written_files": files})
+    else:
+        print(f"{plural(files, 'file')} in {args.starter}; begin with {args.starter}/SPEC.md")
+    return 0
+
+
 def _print(result: "Result", args: argparse.Namespace) -> None:
     from patrolink.conformance.report import terminal
 
@@ -155,10 +185,26 @@ def _print(result: "Result", args: argparse.Namespace) -> None:
         print(line, flush=True)
 
 
-def _print_shortest(requests: list[str]) -> None:
-    if requests:
-        print(printable(f"shortest failing sequence ({len(requests)}):"))
-        for request in requests:
+def _shrink(session: "Session", result: "Result", args: argparse.Namespace) -> None:
+    """Hand over the shortest failing sequence of a case, as a file with --shrink, on the terminal with --replay."""
+    if not args.shrink and (args.json or not args.replay):
+        return
+    shortest = session.shortest_failing(result)
+    if shortest is None:
+        return
+    if args.shrink:
+        path, command = session.hand_over(result, shortest, Path(args.shrink))
+        if args.json:
+            fields = {"case": result.case.id, "requests": len(shortest.lines), "requests_before": shortest.whole}
+            print_record("failing_sequence", {**fields, "file": str(path), "command": command})
+        else:
+            print(
+                printable(f"{'':14} {plural(len(shortest.lines), 'request')} of {shortest.whole}: {command}"),
+                flush=True,
+            )
+    elif shortest.fault:
+        print(printable(f"shortest failing sequence ({len(shortest.lines)}): {shortest.fault}"))
+        for request in shortest.lines:
             print(printable(f"  {request}"), flush=True)
 
 
@@ -181,11 +227,7 @@ def _check(args: argparse.Namespace) -> int:
         if args.json:
             print_record("checked_report", {"report": name, "confirmed": not findings, "contradictions": findings})
             continue
-        print(
-            printable(
-                f"{name}: {'not confirmed' if findings else 'confirmed'}, signer {report.get('signer') or 'none'}"
-            )
-        )
+        print(printable(f"{name}: {'not confirmed' if findings else check.confirmation(report)}"))
         for finding in findings:
             print(printable(f"  {finding}"))
     if args.html:

@@ -4,24 +4,40 @@ import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from platformdirs import user_state_path
 
 from patrolink.conformance import check, known_failures, profile, shrink, suite, target
-from patrolink.conformance.case import CODEC, DEVICE, WRONG_ANSWER
+from patrolink.conformance.case import CODEC, DEVICE, START, Verdict
 from patrolink.conformance.report import document, html, junit, signature
 from patrolink.conformance.report.document import Document, RunInfo
 from patrolink.conformance.runner import Result, Runner
+from patrolink.conformance.testee.testee import Testee
 from patrolink.core import keys
 from patrolink.core.decoder import rfc3339
 from patrolink.core.errors import UserError
+from patrolink.core.text import printable
 from patrolink.flash.image import release_key
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
 
-_SHRINK_LIMIT_MS = 30_000
+_SHRINK_LIMIT_MS = 120_000  # of a run; what fails later is handed over as it is
+
+
+class Shortest(NamedTuple):
+    """A failing sequence of requests.
+
+    Attributes:
+        lines: The requests.
+        whole: Number of requests that it was found in: those of the case, or all since the start of the codec.
+        fault: What is wrong with the last answer; empty: the reference cannot judge it, and nothing was left out.
+    """
+
+    lines: list[str]
+    whole: int
+    fault: str
 
 
 class Options(Protocol):
@@ -38,6 +54,7 @@ class Options(Protocol):
     html: str | None
     junit: str | None
     replay: list[str] | None
+    shrink: str | None
     suite: str | None
     seed: int
     limit: float
@@ -81,7 +98,10 @@ class Session:
             name, key = target.device_key(self._target, options.device, keys.find(options.keys, None))
             self._state = user_state_path("patrolink", appauthor=False) / "validate_counters.json"
             self._device = target.reserve_counters(self._state, name, key, len(self.cases), unix_ms())
-        self._testee = target.testee(self._target, self._tier, self._profile, monotonic_ms, options.timeout)
+        self._testee = self._new_testee()
+        self._shrink_ms = 0
+        self._history: list[str] = []
+        self._limit_ms = int(options.limit * 1000)
         self._started = rfc3339(unix_ms()) or ""
         self._begin_ms = monotonic_ms()
         self.results: list[Result] = []
@@ -95,7 +115,7 @@ class Session:
             self._testee,
             options.seed,
             self._monotonic_ms,
-            int(options.limit * 1000),
+            self._limit_ms,
             self._profile.claims,
             self._device,
         )
@@ -103,27 +123,53 @@ class Session:
             for result in runner.run(self.cases):
                 self.results.append(result)
                 yield result
+                self._remember(result)
         finally:
             if runner.device is not None:
                 target.remember_epoch(self._state, runner.device)
 
-    def shortest_failing(self, result: Result) -> list[str]:
-        """Return the shortest part of the requests of a failed case that fails, too; empty if there is none shorter."""
+    def _remember(self, result: Result) -> None:
+        """Keep the requests since the last start of the testee: a later failure may depend on them."""
+        if result.evidence is None or result.evidence.fault is not None:
+            self._history.clear()
+        else:
+            self._history += [exchange.step.data for exchange in result.evidence.exchanges]
+
+    def shortest_failing(self, result: Result) -> Shortest | None:
+        """Return the shortest part of the requests of a failed case that fails, too; None if it has no requests."""
         evidence = result.evidence
-        if self._tier != CODEC or result.judgement.cause != WRONG_ANSWER or evidence is None:
-            return []
+        failed = result.judgement.verdict in (Verdict.FAIL, Verdict.NON_STRICT)
+        if self._tier != CODEC or not failed or result.judgement.cause == START or evidence is None:
+            return None
         lines = [exchange.step.data for exchange in evidence.exchanges]
-        end_ms = self._monotonic_ms() + _SHRINK_LIMIT_MS
-        testee = target.testee(self._target, CODEC, self._profile, self._monotonic_ms, self._options.timeout)
+        testee = self._new_testee()
+        begin_ms = self._monotonic_ms()
 
         def fails(part: Sequence[str]) -> bool:
-            return self._monotonic_ms() < end_ms and bool(shrink.disagreement(part, testee))
+            spent_ms = self._shrink_ms + self._monotonic_ms() - begin_ms
+            return spent_ms < _SHRINK_LIMIT_MS and bool(shrink.disagreement(part, testee))
 
         try:
-            shortest = shrink.shrink(lines, fails)
-        except ValueError:  # the fault is not one that the reference knows
-            return []
-        return shortest if len(shortest) < len(lines) else []
+            whole = lines if fails(lines) else [*self._history, *lines]
+            shortest = shrink.shrink(whole, fails)
+        except ValueError:
+            return Shortest(lines, len(lines), "")
+        finally:
+            self._shrink_ms += self._monotonic_ms() - begin_ms
+        return Shortest(shortest, len(whole), shrink.disagreement(shortest, testee))
+
+    def hand_over(self, result: Result, shortest: Shortest, folder: Path) -> tuple[Path, str]:
+        """Write a failing sequence to a file; return the file and the command that sends it again."""
+        path = folder / f"{result.case.id}.requests"
+        command = shlex.join(["patrolink", "validate", self._target.text, "--requests", str(path)])
+        fault = shortest.fault or f"not shortened: {result.judgement.reason}"
+        comments = [f"{result.case.id} {result.case.title}", fault, f"seed {self._options.seed}", command]
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(path, shrink.render(shortest.lines, [printable(comment) for comment in comments]))
+        return path, command
+
+    def _new_testee(self) -> Testee:
+        return target.testee(self._target, self._tier, self._profile, self._monotonic_ms, self._options.timeout)
 
     def finish(self) -> Document:
         """Compare with the known failures, write the files and return the report."""
@@ -141,6 +187,7 @@ class Session:
             selection=tuple(options.replay or ()),
             known_failures=tuple(self.known_failures),
             replay=self._replay_command(),
+            limit_ms=self._limit_ms,
         )
         report = document.build(info, self.results, self._monotonic_ms() - self._begin_ms)
         report = signature.sign(report, self._signing_key) if self._signing_key else signature.unsigned(report)

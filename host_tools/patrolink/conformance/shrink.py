@@ -1,21 +1,36 @@
-"""Finds the shortest sequence of requests that a testee answers wrongly."""
+"""Finds the shortest sequence of requests that a codec answers wrongly, and hands it over as a file.
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+A file has a request per line, in the order of the case; lines that begin with # are comments.
+"""
 
-import patrolink_messages as m
-from patrolink_protocol import decode, track_decoder
-from patrolink_protocol.errors import RejectError
-from patrolink_protocol.frame import parse_header
-from patrolink_protocol.receiver import Receiver
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar
 
-from patrolink.conformance import reference
 from patrolink.conformance.evidence import MalformedAnswerError, ask, parse_answer, tell
 from patrolink.conformance.expect import mismatch
+from patrolink.conformance.reference_session import ReferenceSession
 from patrolink.conformance.testee.testee import Testee, TesteeFaultError
+from patrolink.core.errors import UserError
 
 _Item = TypeVar("_Item")
 ATTEMPTS_MAX = 2000
+_FILE_MAX_BYTES = 16 << 20
+_LETTERS = "VFRSEBPU"
+
+
+class Reply(NamedTuple):
+    """What a codec answered to a request of a sequence.
+
+    Attributes:
+        request: The request.
+        answer: Its answer; empty if it has none, or if the codec failed.
+        fault: What is wrong with it; empty if nothing, or if the reference has no answer to compare with.
+    """
+
+    request: str
+    answer: str
+    fault: str
 
 
 def shrink(
@@ -56,63 +71,38 @@ def shrink(
     return current
 
 
-class ReferenceSession:
-    """What a right testee answers to the requests F, R and S in order."""
-
-    def __init__(self) -> None:
-        self._receiver: Receiver | None = None
-
-    def answer(self, line: str) -> dict[str, object] | None:
-        """Return the answer; None for a request that has none, or that the reference does not judge."""
-        letter, _, rest = line.partition(" ")
-        if letter == "F":
-            return reference.answer(line)
-        if letter == "R":
-            digits, device, direction, epoch = rest.split(" ")
-            known = digits != "-"
-            self._receiver = (
-                Receiver(bytes.fromhex(digits), device.encode(), int(direction), int(epoch)) if known else None
-            )
-        if letter == "S":
-            return {"step": self._step(bytes.fromhex(rest.replace("-", "")))}
-        return None
-
-    def _step(self, data: bytes) -> str:
-        try:
-            parse_header(data)
-            if self._receiver is None:
-                raise RejectError("key")
-            kind, _, repeated = self._receiver.accept(data)
-            if repeated:
-                return "repeated"
-            body, _ = self._receiver.read(data)
-            track_decoder.decode_columns(body) if kind == m.POSITION_BATCH else decode.decode(kind, body)
-        except RejectError as e:
-            return str(e.name)
-        return "accepted"
+def replies(lines: Sequence[str], testee: Testee) -> Iterator[Reply]:
+    """Send requests to a fresh testee; yield its replies up to the first that is wrong, which is the last."""
+    session = ReferenceSession()
+    line = ""
+    testee.start()
+    try:
+        testee.begin()
+        for line in lines:
+            expected = session.answer(line)
+            if line.startswith("R "):
+                testee.perform(tell(line))
+                yield Reply(line, "", "")
+                continue
+            text = testee.perform(ask(line))[0].text
+            got = parse_answer(text)
+            got.pop("again", None)
+            fault = mismatch(got, expected) if expected is not None else ""
+            yield Reply(line, text, fault)
+            if fault:
+                return
+        testee.settle()
+    except (TesteeFaultError, MalformedAnswerError) as e:
+        yield Reply(line, "", str(e))
+    finally:
+        testee.stop()
 
 
 def disagreement(lines: Sequence[str], testee: Testee) -> str:
     """Return what a fresh testee answers wrongly in a sequence of requests; empty if nothing."""
-    session = ReferenceSession()
-    testee.start()
-    try:
-        testee.begin()
-        for number, line in enumerate(lines, 1):
-            expected = session.answer(line)
-            if line.startswith("R "):
-                testee.perform(tell(line))
-                continue
-            got = parse_answer(testee.perform(ask(line))[0].text)
-            got.pop("again", None)
-            fault = mismatch(got, expected) if expected is not None else ""
-            if fault:
-                return f"request {number}: {fault}"
-        testee.settle()
-    except (TesteeFaultError, MalformedAnswerError) as e:
-        return str(e)
-    finally:
-        testee.stop()
+    for number, reply in enumerate(replies(lines, testee), 1):
+        if reply.fault:
+            return f"request {number}: {reply.fault}"
     return ""
 
 
@@ -124,3 +114,46 @@ def shortest_failing(lines: Sequence[str], testee: Testee) -> tuple[list[str], s
     """
     result = shrink(lines, lambda part: bool(disagreement(part, testee)))
     return result, disagreement(result, testee)
+
+
+def render(lines: Sequence[str], comments: Sequence[str]) -> str:
+    """Return the text of a file of requests."""
+    return "".join(f"# {comment}\n" for comment in comments) + "".join(f"{line}\n" for line in lines)
+
+
+def read(path: Path) -> list[str]:
+    """Return the requests of a file.
+
+    Raises:
+        UserError: It is no file of requests.
+    """
+    try:
+        with path.open("rb") as f:
+            data = f.read(_FILE_MAX_BYTES + 1)
+    except OSError as e:
+        raise UserError(f"{path}: {e.strerror}; name a file that --shrink has written") from None
+    if len(data) > _FILE_MAX_BYTES:
+        raise UserError(f"{path}: more than {_FILE_MAX_BYTES} bytes; name a file that --shrink has written")
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not text in UTF-8; name a file that --shrink has written") from None
+    lines = [line for line in text.split("\n") if line and not line.startswith("#")]
+    for number, line in enumerate(lines, 1):
+        if line[0] not in _LETTERS or not _is_request(line):
+            raise UserError(
+                f"{path}: request {number} is none of the codec on a pipe: {line[:60]!r}; see protocol/vectors"
+            )
+    if not lines:
+        raise UserError(f"{path}: no request; name a file that --shrink has written")
+    return lines
+
+
+def _is_request(line: str) -> bool:
+    """Return whether the reference can read a request."""
+    session = ReferenceSession()
+    try:
+        session.answer(line)
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
+        return False
+    return True
