@@ -1,6 +1,6 @@
 """A codec that misbehaves in one way, at the first request that contains a text; else it answers what the vectors say.
 
-python hostile_codec.py MODE TEXT
+python hostile_codec.py MODE TEXT          (MODE early: it answers before it is asked)
 """
 
 import json
@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 VECTORS = Path(__file__).resolve().parent.parent.parent / "protocol" / "vectors"
+LATE_S = 3.0  # above the kit's limit in the tests
 VERSION = json.dumps({"protocol": "1.0", "codec": "hostile", "rice": True})
 
 
@@ -77,6 +78,13 @@ MODES = {
     "closed_input": lambda: close(0),
     "all_closed": lambda: close(0, 1, 2),
     "child": child_keeps_the_pipes,
+    "late": lambda: (time.sleep(LATE_S), write('{"reject": "tag"}\n')),
+    "half_then_rest": lambda: (write('{"reject"'), time.sleep(LATE_S), write(': "tag"}\n')),
+    "answer_in_two_lines": lambda: write('{"reject":\n"tag"}\n'),
+    "zero_bytes": lambda: write("\0" * 100 + "\n"),
+    "depth_900": lambda: write('{"a": ' + "[" * 900 + "]" * 900 + "}\n"),
+    "abort_with_output": lambda: (write('{"reject": "t'), os.abort()),
+    "answers_in_threads": lambda: write('{"reject": "tag"}{"reject": "tag"}\n'),
     "wrong": lambda: write('{"reject": "type"}\n'),
 }
 
@@ -88,6 +96,8 @@ def pieces(text: str) -> None:
 
 def main(mode: str, text: str) -> None:
     known = answers()
+    if mode == "early":
+        write('{"reject": "tag"}\n')
     for line in sys.stdin:
         if line == "V\n":
             write(VERSION + "\n")

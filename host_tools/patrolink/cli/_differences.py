@@ -7,7 +7,7 @@ from patrolink.conformance import differential, target
 from patrolink.conformance.case import CODEC
 from patrolink.conformance.profile import complete
 from patrolink.conformance.testee.testee import TesteeFaultError
-from patrolink.core import clock, keys
+from patrolink.core import clock, keys, notes
 from patrolink.core.capture import CaptureReader
 from patrolink.core.errors import UserError
 from patrolink.core.json_lines import print_record, print_summary
@@ -27,14 +27,20 @@ def run(args: argparse.Namespace) -> int:
     }
     frames = differences = 0
     with path.open("rb") as source:
+        reader = CaptureReader(source, str(path))
         try:
-            for difference in differential.compare(CaptureReader(source, str(path)), known, testees):
+            for difference in differential.compare(reader, known, testees):
                 frames += 1
                 if difference is not None:
                     differences += 1
                     _print(difference, args.json)
         except TesteeFaultError as e:
             raise UserError(f"a codec cannot be started: {e.detail}") from None
+    damaged = reader.damaged + reader.truncated
+    if damaged:
+        notes.warn(f"{path}: {plural(damaged, 'part')} of it could not be read: it was damaged or cut off")
+    if not frames:
+        notes.error(f"{path}: no frame of a device with a known key; name another capture, or its keys with --keys")
     if args.json:
         print_summary({"frames": frames, "differences": differences})
     else:

@@ -39,18 +39,28 @@ MUST, SHOULD = "MUST", "SHOULD"
 
 # Causes of failed verdicts. The first group is found by the runner, the second by judges.
 HANG, CRASH, EARLY_END, CLOSED_PIPE = "hang", "crash", "early_end", "closed_pipe"
-FLOOD, FRAMING, START = "flood", "framing", "start"
+FLOOD, FRAMING, START, STIMULUS_FAILED = "flood", "framing", "start", "stimulus"
 BAD_JSON, WRONG_ANSWER, MISSING, UNEXPECTED = "bad_json", "wrong_answer", "missing", "unexpected"
 TIMING, CLAIM = "timing", "claim"
 CAUSES = (
-    *(HANG, CRASH, EARLY_END, CLOSED_PIPE, FLOOD, FRAMING, START),
+    *(HANG, CRASH, EARLY_END, CLOSED_PIPE, FLOOD, FRAMING, START, STIMULUS_FAILED),
     *(BAD_JSON, WRONG_ANSWER, MISSING, UNEXPECTED, TIMING, CLAIM),
 )
+UNAVAILABLE = "unavailable"  # cause in the evidence of a skipped case: the profile has no command for a step
 # Families of requirements whose cases run whatever a profile claims.
 SECURITY_FAMILIES = ("FRAME", "KEY", "REPLAY", "CONFIDENTIAL", "TAIL", "COMMAND", "CERTIFY", "FIRMWARE")
 # Claims of the requests that a codec on a pipe answers: without the request there is nothing to test.
 INTERFACE_CLAIMS = ("encode", "batch_encode", "serial")
+# What a judge or a script meets in an answer whose parts have wrong types.
+_SHAPE_ERRORS = (TypeError, ValueError, LookupError, AttributeError)
 _LOAD_SHARE = 10  # load above a tenth of the margin makes a measurement inconclusive
+
+
+class AnswerShapeError(Exception):
+    """The steps of a case cannot go on after an answer, as parts of it are missing or have a wrong type."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(_shape_reason(error))
 
 
 class Verdict(str, enum.Enum):
@@ -211,15 +221,23 @@ def timed(name: str, measured_ms: int, low_ms: int, high_ms: int, evidence: Evid
 
 def judge(context: Context, evidence: Evidence) -> Judgement:
     """Return the verdict of a case. It depends on the arguments only."""
+    if evidence.fault is not None and evidence.fault.cause == UNAVAILABLE:
+        return Judgement(Verdict.SKIPPED, "", evidence.fault.detail)
     if evidence.fault is not None:
         return failed(evidence.fault.cause, evidence.fault.detail)
     try:
         result = context.case.judge(context, evidence)
     except MalformedAnswerError as e:
         return failed(BAD_JSON, str(e))
+    except _SHAPE_ERRORS as e:
+        return failed(WRONG_ANSWER, _shape_reason(e))
     if result.verdict is Verdict.FAIL and context.case.level == SHOULD:
         return result._replace(verdict=Verdict.NON_STRICT)
     return result
+
+
+def _shape_reason(error: Exception) -> str:
+    return f"a part of an answer is missing or has a wrong type ({type(error).__name__}: {error})"
 
 
 def run_script(context: Context, perform: Callable[[Step], Exchange]) -> None:
@@ -228,17 +246,28 @@ def run_script(context: Context, perform: Callable[[Step], Exchange]) -> None:
     Args:
         context: The case and what its steps depend on.
         perform: Performs a step and returns what it observed.
+
+    Raises:
+        AnswerShapeError: The next step depends on an answer that does not have the parts for it.
     """
     script = context.case.steps(context)
     if not isinstance(script, Generator):
-        for step in script:
-            perform(step)
+        for fixed in script:
+            perform(fixed)
         return
     try:
-        step = next(script)
-        while True:
-            step = script.send(perform(step))
-    except (StopIteration, MalformedAnswerError):
-        return
+        step = _next_step(script, None)
+        while step is not None:
+            step = _next_step(script, perform(step))
     finally:
         script.close()
+
+
+def _next_step(script: Generator[Step, Exchange, None], exchange: Exchange | None) -> Step | None:
+    """Return the next step; None after the last one, and after an answer that is no JSON object."""
+    try:
+        return next(script) if exchange is None else script.send(exchange)
+    except (StopIteration, MalformedAnswerError):
+        return None
+    except _SHAPE_ERRORS as e:
+        raise AnswerShapeError(e) from None

@@ -6,6 +6,8 @@ Times are milliseconds since the start of the case, on the testee's virtual cloc
 import json
 from typing import Any, NamedTuple
 
+from patrolink.core.untrusted_json import check_depth
+
 ASK, TELL, SEND, RAW, WAIT, RESTART, STIMULUS = "ask", "tell", "send", "raw", "wait", "restart", "stimulus"
 LISTEN, TRANSMIT = "listen", "transmit"
 LINK = "link"
@@ -230,6 +232,7 @@ def parse_answer(text: str) -> dict[str, Any]:
     """
     try:
         value = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+        check_depth(value)
     except (ValueError, RecursionError) as e:
         reason = "nested too deeply" if isinstance(e, RecursionError) else str(e)
         raise MalformedAnswerError(f"not JSON ({reason}): {shortened(text)}") from None

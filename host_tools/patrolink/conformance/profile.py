@@ -104,7 +104,12 @@ class Profile(NamedTuple):
 
     def fields(self) -> dict[str, Any]:
         """Return what a report says about the profile."""
-        return {"name": self.name, "sha256": self.sha256, "claims": dict(self.claims)}
+        return {
+            "name": self.name,
+            "sha256": self.sha256,
+            "claims": dict(self.claims),
+            "stimuli": sorted(self.stimuli),
+        }
 
     def denied(self, case: Case) -> str:
         """Return the claim that makes a case not applicable, or ""."""

@@ -9,23 +9,24 @@ from patrolink.conformance.case import (
     CRASH,
     FLOOD,
     START,
+    UNAVAILABLE,
+    WRONG_ANSWER,
+    AnswerShapeError,
     Case,
     Context,
     DeviceUnderTest,
     Judgement,
-    Verdict,
     judge,
     run_script,
 )
 from patrolink.conformance.evidence import Answer, Evidence, Exchange, Fault, Step, shortened
-from patrolink.conformance.profile import denied
+from patrolink.conformance.schedule import Schedule
 from patrolink.conformance.testee.null_testee import LoadMeter
 from patrolink.conformance.testee.testee import StepUnavailableError, Testee, TesteeFaultError
 
 STEPS_MAX = 10_000
 EVIDENCE_MAX_BYTES = 1 << 20  # of one case
 COUNTERS_PER_CASE = 100
-_START_FAILURES_MAX = 3  # in a row; what comes after them is skipped
 
 
 class Result(NamedTuple):
@@ -77,32 +78,26 @@ class Runner:
         self._testee = testee
         self._seed = seed
         self._monotonic_ms = monotonic_ms
-        self._limit_ms = limit_ms
+        self._schedule = Schedule(claims, limit_ms)
         self._claims = claims
         self.device = device
         self._new_load_meter = new_load_meter
         self._running = False
-        self._start_failures = 0
 
     def run(self, cases: Iterable[Case]) -> Iterator[Result]:
         """Yield the result of each case. The testee is started for the first one and stopped after the last."""
-        begin_ms = self._monotonic_ms()
         try:
             for index, case in enumerate(cases):
-                late = self._monotonic_ms() - begin_ms > self._limit_ms
-                yield self._result(case, index, late)
+                result = self._result(case, index)
+                self._schedule.add(result.evidence, result.duration_ms)
+                yield result
         finally:
             self._testee.stop()  # also one that was being started
 
-    def _result(self, case: Case, index: int, late: bool) -> Result:
-        claim = denied(self._claims, case)
-        if claim:
-            reason = f"the profile claims {claim} = no"
-            return Result(case, Judgement(Verdict.NOT_APPLICABLE, claim, reason), None, 0, 0)
-        if late:
-            return self._skipped(case, f"the run took more than {self._limit_ms / 1000:g} s")
-        if self._start_failures >= _START_FAILURES_MAX:
-            return self._skipped(case, "the testee could not be started again")
+    def _result(self, case: Case, index: int) -> Result:
+        refusal = self._schedule.refusal(case)
+        if refusal is not None:
+            return Result(case, refusal, None, 0, 0)
         device = self.device
         counter = 0
         if device is not None:
@@ -110,19 +105,12 @@ class Runner:
             device = device._replace(counter=counter)
         context = Context(case, self._seed, device, self._claims, self._testee.clock == "virtual")
         begin_ms = self._monotonic_ms()
-        try:
-            evidence = self._gather(context)
-        except StepUnavailableError as e:
-            return self._skipped(case, str(e))
+        evidence = self._gather(context)
         epoch = 0
         if self.device is not None and device is not None:
             epoch = device.epoch
             self.device = self.device._replace(epoch=epochs.after(device, evidence))
         return Result(case, judge(context, evidence), evidence, counter, self._monotonic_ms() - begin_ms, epoch)
-
-    @staticmethod
-    def _skipped(case: Case, reason: str) -> Result:
-        return Result(case, Judgement(Verdict.SKIPPED, "", reason), None, 0, 0)
 
     def _gather(self, context: Context) -> Evidence:
         """Run a case and return its evidence."""
@@ -136,9 +124,11 @@ class Runner:
             self._testee.settle()
         except TesteeFaultError as e:
             fault = self._fault(e)
-        except StepUnavailableError:
+        except AnswerShapeError as e:
+            fault = self._fault(TesteeFaultError(WRONG_ANSWER, str(e)))
+        except StepUnavailableError as e:
+            fault = Fault(UNAVAILABLE, str(e))
             self._stop()  # whatever state the case has left is not the next case's
-            raise
         finally:
             load_ms = meter.stop() if meter is not None else 0
         return Evidence(tuple(recording.exchanges), fault, self._testee.clock, load_ms)
@@ -146,13 +136,8 @@ class Runner:
     def _start(self) -> None:
         if self._running:
             return
-        try:
-            self._testee.start()
-        except TesteeFaultError:
-            self._start_failures += 1
-            raise
+        self._testee.start()
         self._running = True
-        self._start_failures = 0
 
     def _stop(self) -> None:
         if self._running:
@@ -187,6 +172,9 @@ class _Recording:
             answers = self._testee.perform(step)
         except TesteeFaultError as e:
             self._add(step, at_ms, e.answers)
+            raise
+        except StepUnavailableError:
+            self._add(step, at_ms, ())
             raise
         exchange = self._add(step, at_ms, answers)
         if self._bytes > EVIDENCE_MAX_BYTES:

@@ -14,6 +14,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+_FILE_MAX_BYTES = 16 << 20
+_INPUT_MAX_CHARS = 100  # of a wrong value in an error
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -42,9 +44,9 @@ def describe_errors(path: Path, error: ValidationError, known: list[str], exampl
         elif e["type"] == "value_error":
             lines.append(f"{path}: {key + ': ' if key else ''}{e['msg'].removeprefix('Value error, ')}")
         else:
-            lines.append(
-                f"{path}: {key}: {e['msg'][0].lower()}{e['msg'][1:]}, but it is {e['input']!r}; correct the value"
-            )
+            value = repr(e["input"])
+            shown = value if len(value) <= _INPUT_MAX_CHARS else f"{value[:_INPUT_MAX_CHARS]}..."
+            lines.append(f"{path}: {key}: {e['msg'][0].lower()}{e['msg'][1:]}, but it is {shown}; correct the value")
     return "\n".join(lines)
 
 
@@ -62,11 +64,17 @@ def load(path: Path, model: type[_Model], known: list[str], example: str, remedy
         UserError: The file cannot be read or is invalid. The message names each invalid key, the cause and the remedy.
     """
     try:
-        raw: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as f:
+            data = f.read(_FILE_MAX_BYTES + 1)
     except OSError as e:
         raise UserError(f"{path}: {e.strerror}; {remedy}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise UserError(f"{path}: not TOML: {e}; correct the syntax ({example} shows a valid file)") from None
+    if len(data) > _FILE_MAX_BYTES:
+        raise UserError(f"{path}: more than {_FILE_MAX_BYTES} bytes, which no settings file has; {remedy}")
+    try:
+        raw: dict[str, Any] = tomllib.loads(data.decode())
+    except (ValueError, RecursionError) as e:  # also a number with too many digits
+        reason = "nested too deeply" if isinstance(e, RecursionError) else str(e)
+        raise UserError(f"{path}: not TOML: {reason}; correct the syntax ({example} shows a valid file)") from None
     try:
         return model.model_validate(raw)
     except ValidationError as e:

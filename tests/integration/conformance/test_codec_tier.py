@@ -83,6 +83,13 @@ def test_c_codec_passes_every_case(c_codec, capsys):
         ("closed_input", "hang", "no answer within"),
         ("all_closed", "closed_pipe", "closed its standard output"),
         ("child", "hang", "no answer"),
+        ("late", "hang", "no answer within 1 s"),
+        ("half_then_rest", "hang", "9 bytes of an answer that does not end"),
+        ("answer_in_two_lines", "flood", "in the place of the answer to V"),
+        ("zero_bytes", "bad_json", "not JSON"),
+        ("depth_900", "bad_json", "nested too deeply"),
+        ("abort_with_output", "crash", "ended by SIGABRT"),
+        ("answers_in_threads", "bad_json", "Extra data"),
         ("wrong", "wrong_answer", 'got {"reject":"type"}'),
     ],
 )
@@ -111,6 +118,7 @@ def test_hostile_codec_knows_the_requests_of_the_kit():
         ("exec:true", "no answer to the request V (early_end"),
         ("exec:sh -c 'echo no >&2; exit 4'", "it wrote: no"),
         ("exec:echo hello", "not JSON"),
+        ("exec:" + " ".join([*HOSTILE, "early", "nothing"]), "in the place of the answer to V"),
     ],
 )
 def test_what_cannot_be_started_is_exit_code_2(target, text, capsys):
@@ -163,6 +171,31 @@ def test_codecs_are_compared_on_a_capture(c_codec, capture, capsys):
 def test_comparison_that_cannot_begin_is_exit_code_2(capture, capsys, words, text):
     assert main(["validate", *words, "--diff", str(capture)]) == 2
     assert re.search(text, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "text"),
+    [
+        (lambda data: b"", 2, "not a Patrolink capture"),
+        (lambda data: data[:5], 2, "not a Patrolink capture"),
+        (lambda data: data[:8], 2, "no frame of a device with a known key"),
+        (lambda data: data[:-7], 0, "1 part of it could not be read"),
+        (lambda data: data[:8] + b"\xa5\x5a" * 5000, 2, "no frame of a device with a known key"),
+        (lambda data: data[:300] + bytes(200) + data[300:], 0, "could not be read"),
+        (lambda data: bytes.fromhex("d4c3b2a1020004000000000000000000ffff000001000000"), 2, "not a Patrolink capture"),
+        (lambda data: b"\x0a\x0d\x0d\x0a" + bytes(100), 2, "not a Patrolink capture"),
+        (lambda data: b"vest-1 0011\n", 2, "not a Patrolink capture"),
+        (lambda data: bytes(range(256)) * 100, 2, "not a Patrolink capture"),
+    ],
+    ids=["empty", "magic cut off", "no record", "cut off", "no records", "damaged", "pcap", "pcapng", "text", "bytes"],
+)
+def test_comparison_on_a_bad_capture(c_codec, capture, tmp_path, capsys, change, code, text):
+    """A capture of another kind, of Ethernet for example, or one that was cut off: a line that says so."""
+    path = tmp_path / "bad.plcap"
+    path.write_bytes(change(capture.read_bytes()))
+    shutil.copy(f"{capture}.keys.toml", f"{path}.keys.toml")
+    assert main(["validate", f"exec:{c_codec}", "--diff", str(path)]) == code
+    assert text in capsys.readouterr().err
 
 
 def test_replay_prints_the_shortest_failing_sequence(capsys):

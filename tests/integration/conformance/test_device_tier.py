@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import shlex
 import sys
 import tty
 
@@ -10,7 +11,7 @@ import paho.mqtt.publish as publish
 import paho.mqtt.subscribe as subscribe
 import pytest
 from patrolink.cli import main
-from patrolink.conformance import check, suite, target
+from patrolink.conformance import check, profile, suite, target
 from patrolink.conformance.case import (
     DEVICE,
     SHOULD,
@@ -87,10 +88,67 @@ def test_device_on_a_pipe(mode, cause, text):
         assert result.evidence.frames()[0].text == FRAME.hex()
 
 
-@pytest.mark.parametrize("mode", ["silent", "half"])
-def test_silence_ends_with_the_time_of_the_step(mode):
+@pytest.mark.parametrize(
+    ("mode", "cause"),
+    [
+        ("crash", "crash"),
+        ("error", "crash"),
+        ("exit", "early_end"),
+        ("half exit", "early_end"),
+        ("huge", "framing"),
+        ("zero", "framing"),
+        ("big-endian", "framing"),
+        ("megabyte", "framing"),
+        ("text", "framing"),
+        ("control", "framing"),
+        ("flood", "flood"),
+        ("closed", "closed_pipe"),
+        ("closed input", "missing"),
+        ("child", "early_end"),
+        ("silent", "missing"),
+        ("half", "framing"),
+        ("late", "missing"),
+        ("early", ""),
+        ("pieces", ""),
+    ],
+)
+def test_run_goes_on_after_a_hostile_device(mode, cause):
+    """The device misbehaves in the second of three cases; the other ones pass."""
+    bad = pipe_device.frame(9)
+    device = DevicePipe([*COMMAND, mode, bad.hex()], clock.monotonic_ms, {})
+    closed_input = mode == "closed input"
+    good = [case_of([send(FRAME), wait(500 if closed_input and n == 3 else LONG_MS, 1)]) for n in (1, 3)]
+    limit = 1000 if mode == "flood" else 1
+    wait_ms = 500 if cause == "missing" or mode == "half" else LONG_MS
+    middle = case_of([send(bad), wait(wait_ms, limit)])
+    runner = Runner(device, 1, clock.monotonic_ms, 600_000, device=UNDER_TEST)
+    first, second, third = (result.judgement for result in runner.run([good[0], middle, good[1]]))
+    assert second.cause == cause, second
+    assert first.verdict is Verdict.PASS, first
+    # A closed input is noticed when the kit writes to it: the third case fails by that.
+    assert third.cause == ("closed_pipe" if closed_input else ""), third
+
+
+def test_device_that_lies_in_its_profile(tmp_path, monkeypatch, capsys):
+    """It sends a text_state, although its profile denies texts: a finding, and exit code 1."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    keys, prof = tmp_path / "keys.toml", tmp_path / "profile.toml"
+    keys.write_text(f'[devices]\n"{pipe_device.DEVICE}" = "{pipe_device.KEY.hex()}"\n')
+    keys.chmod(0o600)
+    claims = dict.fromkeys(profile.of_tier(DEVICE), "no") | {"virtual_clock": "yes"}
+    prof.write_text("name = 'liar'\n[claims]\n" + "".join(f"{name} = '{value}'\n" for name, value in claims.items()))
+    probe = next(case for case in suite.load() if case.title.startswith("probe of text"))
+    command = shlex.join([*COMMAND, "liar virtual"])
+    words = ["--tier", "device", "--keys", str(keys), "--profile", str(prof), "--replay", probe.id]
+    assert main(["validate", f"exec:{command}", *words]) == 1
+    out = capsys.readouterr()
+    assert "claim text: the profile denies it" in out.err and "FAIL" in out.out
+
+
+@pytest.mark.parametrize(("mode", "cause"), [("silent", "missing"), ("half", "framing")])
+def test_silence_ends_with_the_time_of_the_step(mode, cause):
     result = run_one(pipe(mode), case_of([send(FRAME), wait(300)]))
-    assert result.judgement.verdict is Verdict.FAIL and result.judgement.cause == "missing"
+    assert result.judgement.verdict is Verdict.FAIL and result.judgement.cause == cause
 
 
 def test_virtual_clock_measures_exactly():
@@ -123,10 +181,12 @@ def test_restart_and_stimuli(tmp_path):
     steps = [send(FRAME), wait(LONG_MS, 1), restart(), stimulus("sos"), send(FRAME), wait(LONG_MS, 1)]
     result = run_one(pipe("good", stimuli), case_of(steps))
     assert result.judgement.verdict is Verdict.PASS and len(result.evidence.frames()) == 2 and pressed.exists()
-    for name, text in (("fall", "names no command"), ("broken", "exit code 1"), ("none", "/none: No such file")):
+    for name, text in (("broken", "exit code 1"), ("none", "/none: No such file")):
         result = run_one(pipe("good", stimuli), case_of([stimulus(name)]))
-        assert result.judgement.verdict is Verdict.SKIPPED and text in result.judgement.reason
-        assert result.evidence is None
+        assert result.judgement.cause == "stimulus" and text in result.judgement.reason
+    result = run_one(pipe("good", stimuli), case_of([send(FRAME), stimulus("fall"), send(FRAME)]))
+    assert result.judgement.verdict is Verdict.SKIPPED and "names no command" in result.judgement.reason
+    assert [exchange.step for exchange in result.evidence.exchanges] == [send(FRAME), stimulus("fall")]
 
 
 def test_steps_may_depend_on_frames():

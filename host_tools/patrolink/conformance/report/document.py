@@ -42,6 +42,7 @@ class RunInfo(NamedTuple):
         selection: Ids of the cases that were asked for; empty: all of the tier.
         known_failures: Ids of failures that a list of known failures has, as they are.
         replay: Command that runs one case again, without its id.
+        limit_ms: Longest time of the run; cases that do not begin within it are skipped.
     """
 
     suite: str
@@ -55,6 +56,7 @@ class RunInfo(NamedTuple):
     selection: tuple[str, ...] = ()
     known_failures: tuple[str, ...] = ()
     replay: str = ""
+    limit_ms: int = 600_000
 
 
 def build(info: RunInfo, results: Sequence[Result], duration_ms: int) -> Document:
@@ -71,6 +73,7 @@ def build(info: RunInfo, results: Sequence[Result], duration_ms: int) -> Documen
         "tier": info.tier,
         "clock": info.clock,
         "seed": info.seed,
+        "limit_ms": info.limit_ms,
         "selection": list(info.selection),
         "known_failures": sorted(info.known_failures),
         "replay": info.replay,

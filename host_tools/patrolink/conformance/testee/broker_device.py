@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 from patrolink.conformance.case import START
+from patrolink.conformance.schedule import BROKER
 from patrolink.conformance.testee.device_testee import DeviceTestee
 from patrolink.conformance.testee.testee import Ending, TesteeFaultError
 from patrolink.core.capture import Record
@@ -32,7 +33,7 @@ class BrokerDevice(DeviceTestee):
 
     def describe(self) -> dict[str, str]:
         """Return URL and device id; the device behind the broker has no hash."""
-        return {"target": f"{self._url}/{self._device}", "sha256": "", "version": ""}
+        return {"target": f"{self._url}/{self._device}", "sha256": "", "version": "", "carriage": BROKER}
 
     def start(self) -> None:
         """Connect to the broker.

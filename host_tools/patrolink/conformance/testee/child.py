@@ -166,6 +166,18 @@ class Child:
         with self._condition:
             return bool(self._output)
 
+    def check(self) -> None:
+        """Find a program that has ended or closed a pipe, whoever holds its pipes now.
+
+        Raises:
+            TesteeFaultError: It has.
+        """
+        assert self._process is not None
+        if self._closed or self._process.poll() is not None:
+            raise self._ended()
+        if self._refused:
+            raise TesteeFaultError(CLOSED_PIPE, "the program closed its standard input and goes on running")
+
     def stop(self) -> Ending:
         """End the program and all processes that it has started; return how it had ended before, if it had."""
         if self._ending is None:

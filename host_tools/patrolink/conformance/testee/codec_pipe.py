@@ -13,6 +13,7 @@ from patrolink.conformance.evidence import (
     parse_answer,
     shortened,
 )
+from patrolink.conformance.schedule import PIPE
 from patrolink.conformance.testee.child import Child
 from patrolink.conformance.testee.program import describe_program
 from patrolink.conformance.testee.testee import Ending, StepUnavailableError, TesteeFaultError
@@ -46,7 +47,7 @@ class CodecPipe:
 
     def describe(self) -> dict[str, str]:
         """Return the command, the hash of the program and its answer to a version request."""
-        return {**describe_program(self._command), "version": self._version}
+        return {**describe_program(self._command), "version": self._version, "carriage": PIPE}
 
     def start(self) -> None:
         """Start the program and read its version.

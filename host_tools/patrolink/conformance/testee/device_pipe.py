@@ -18,6 +18,7 @@ from patrolink_messages import MAX_FRAME
 
 from patrolink.conformance.case import FRAMING
 from patrolink.conformance.evidence import CUT, HOLD, RELEASE, RESTORE
+from patrolink.conformance.schedule import PIPE
 from patrolink.conformance.testee.child import Child
 from patrolink.conformance.testee.device_testee import DeviceTestee
 from patrolink.conformance.testee.network_packets import (
@@ -37,6 +38,7 @@ _LINK = 0xFFFFFFFD
 _LINK_PACKET = struct.Struct("<IB")
 _LINK_CODES = {CUT: 0, RESTORE: 1, HOLD: 2, RELEASE: 3}
 _ADVANCE_TIMEOUT_S = 30.0
+_PACKET_TIMEOUT_S = 2.0  # for the rest of a packet
 
 
 class _Packet(NamedTuple):
@@ -78,7 +80,7 @@ class DevicePipe(DeviceTestee):
 
     def describe(self) -> dict[str, str]:
         """Return the command and the hash of the program."""
-        return {**describe_program(self._command), "version": ""}
+        return {**describe_program(self._command), "version": "", "carriage": PIPE}
 
     def start(self) -> None:
         """Start the device.
@@ -150,9 +152,20 @@ class DevicePipe(DeviceTestee):
                 return None
 
     def settle(self) -> None:
-        """End a case. Raises TesteeFaultError if the program has ended."""
+        """End a case.
+
+        Raises:
+            TesteeFaultError: The program has ended or closed a pipe, or has sent half of a packet.
+        """
         assert self._child is not None
-        self._child.poll(lambda buffer: True if buffer else None, 0)
+        if self._child.has_output() and self._child.poll(_holds_packet, _PACKET_TIMEOUT_S) is None:
+            raise TesteeFaultError(FRAMING, f"half of a packet, and no more for {_PACKET_TIMEOUT_S:g} s")
+        self._child.check()
+
+
+def _holds_packet(buffer: bytearray) -> bool | None:
+    """Return True if the first packet is complete, else None."""
+    return True if _take_packet(bytearray(buffer)) is not None else None
 
 
 def _take_packet(buffer: bytearray) -> _Packet | None:

@@ -4,7 +4,7 @@ import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 
-from patrolink.conformance.case import DEVICE, FLOOD
+from patrolink.conformance.case import DEVICE, FLOOD, STIMULUS_FAILED
 from patrolink.conformance.evidence import (
     FRAMES_MAX,
     LINK,
@@ -19,11 +19,11 @@ from patrolink.conformance.evidence import (
     Step,
     is_frame,
 )
+from patrolink.conformance.schedule import NO_LINK, NO_NETWORK, no_command
 from patrolink.conformance.testee.network_packets import Traffic, parse
 from patrolink.conformance.testee.testee import Ending, StepUnavailableError, TesteeFaultError
 
 _STIMULUS_TIMEOUT_S = 30.0
-_NO_NETWORK = "the network of this device is not on a pipe of the kit"
 
 
 class DeviceTestee(ABC):
@@ -72,7 +72,7 @@ class DeviceTestee(ABC):
         Raises:
             StepUnavailableError: The network of the device is not within reach of the kit.
         """
-        raise StepUnavailableError(_NO_NETWORK)
+        raise StepUnavailableError(NO_NETWORK)
 
     @abstractmethod
     def settle(self) -> None:
@@ -81,12 +81,12 @@ class DeviceTestee(ABC):
     def restart(self) -> None:
         """Cut the power of the device and start it again."""
         if RESTART not in self._stimuli:
-            raise StepUnavailableError(f"the profile names no command for the stimulus {RESTART}")
+            raise StepUnavailableError(no_command(RESTART))
         self._stimulate(RESTART)
 
     def control_link(self, action: str) -> None:
         """Cut the link of the device, or do what else `evidence.link` describes."""
-        raise StepUnavailableError(f"the kit does not control the link of this target: {action}")
+        raise StepUnavailableError(NO_LINK)
 
     def clock_ms(self) -> int:
         """Return the time of the clock that cases are timed with."""
@@ -120,7 +120,7 @@ class DeviceTestee(ABC):
         elif step.op == TRANSMIT:
             self.write_traffic(parse(step.data))
         elif step.op == LISTEN and not self.has_network:
-            raise StepUnavailableError(_NO_NETWORK)
+            raise StepUnavailableError(NO_NETWORK)
         elif step.op in (WAIT, LISTEN):
             return self._collect(step)
         else:
@@ -146,15 +146,17 @@ class DeviceTestee(ABC):
     def _stimulate(self, name: str) -> None:
         command = self._stimuli.get(name)
         if command is None:
-            raise StepUnavailableError(f"the profile names no command for the stimulus {name}")
+            raise StepUnavailableError(no_command(name))
         try:
             done = subprocess.run(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                 timeout=_STIMULUS_TIMEOUT_S,
             )  # fmt: skip
         except OSError as e:
-            raise StepUnavailableError(f"stimulus {name}: {command[0]}: {e.strerror}") from None
+            raise TesteeFaultError(STIMULUS_FAILED, f"stimulus {name}: {command[0]}: {e.strerror}") from None
         except subprocess.TimeoutExpired:
-            raise StepUnavailableError(f"stimulus {name}: no end within {_STIMULUS_TIMEOUT_S:g} s") from None
+            raise TesteeFaultError(
+                STIMULUS_FAILED, f"stimulus {name}: no end within {_STIMULUS_TIMEOUT_S:g} s"
+            ) from None
         if done.returncode:
-            raise StepUnavailableError(f"stimulus {name}: exit code {done.returncode}")
+            raise TesteeFaultError(STIMULUS_FAILED, f"stimulus {name}: exit code {done.returncode}")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import serial
 
 from patrolink.conformance.case import CLOSED_PIPE, FLOOD, FRAMING, HANG, START
+from patrolink.conformance.schedule import SERIAL
 from patrolink.conformance.testee.device_testee import DeviceTestee
 from patrolink.conformance.testee.testee import Ending, TesteeFaultError
 from patrolink.core.errors import DeviceError
@@ -39,7 +40,7 @@ class SerialDevice(DeviceTestee):
 
     def describe(self) -> dict[str, str]:
         """Return the name of the port; the device behind it has no hash."""
-        return {"target": self._name, "sha256": "", "version": ""}
+        return {"target": self._name, "sha256": "", "version": "", "carriage": SERIAL}
 
     def start(self) -> None:
         """Open the port.

@@ -24,7 +24,7 @@ class TesteeFaultError(Exception):
 
 
 class StepUnavailableError(Exception):
-    """A step cannot be performed on this target; the case is skipped."""
+    """The profile has no command for a step, which the target cannot perform without; the case is skipped."""
 
 
 class Ending(NamedTuple):
@@ -46,7 +46,7 @@ class Testee(Protocol):
     clock: str
 
     def describe(self) -> dict[str, str]:
-        """Return name and SHA-256 of what is tested, for the report."""
+        """Return target, SHA-256, version and carriage (pipe, serial or broker) of what is tested, for the report."""
 
     def start(self) -> None:
         """Start the testee or connect to it.
