@@ -48,7 +48,7 @@ PROGRAMS = (
         "protocol/test_codec_pipe.py integration/ptt/test_srtp_interop.py integration/clips/test_p256.py "
         "protocol/test_batch_decoder.py "
         "integration/conformance/test_codec_tier.py integration/conformance/test_shrink.py "
-        "integration/conformance/test_device_cases.py",
+        "integration/conformance/test_device_cases.py integration/conformance/test_vendor_guide.py",
     ),
     Program("g++", "g++", "protocol/test_c_codec.py"),
     Program(
