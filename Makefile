@@ -22,7 +22,7 @@ help:
 	@echo "make parity    run the unit tests on CPython and on MicroPython"
 	@echo "make bench     run the benchmarks with their peers; results in build/bench and docs/benchmarks.md"
 	@echo "make docs      build the documentation site; results in build/docs"
-	@echo "make pictures  take the pictures of the console and of the web flasher in docs/images"
+	@echo "make pictures  take the pictures of the console, the web flasher and a report in docs/images"
 	@echo "make dissected write what tshark shows of one frame of each kind to docs/guide/dissected-frames.txt"
 	@echo "make man       write the manual pages of all verbs to build/man"
 	@echo "make fuzz      fuzz the codecs for FUZZ_SECONDS (60); make fuzz-c the C codec alone, for 10 minutes"
@@ -174,6 +174,7 @@ docs: .venv/docs-ready
 pictures: .venv/test-ready $(UMQTT)
 	@PYTHONPATH=. $(BIN)/python -m tests.support.console_picture docs/images/console.png
 	@PYTHONPATH=. $(BIN)/python -m tests.support.flasher_picture docs/images/flasher.png
+	@PYTHONPATH=. $(BIN)/python -m tests.support.conformance_picture docs/images/conformance.png
 	@PYTHONPATH=. $(BIN)/python -m tests.support.batch_recording docs/images
 
 man: .venv/test-ready

@@ -14,7 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from patrolink.core import boards
 from patrolink.emulator import testee
+from patrolink.emulator.boards import qemu
 from PIL import Image
 
 from tests.support import console_site
@@ -63,8 +65,10 @@ def _c_device(name: str, folder: Path, keys: Path, key: str, fault: tuple[str, s
     shutil.copytree(_EXAMPLE, home)
     profile = home / "conformance.toml"
     if fault is not None:
-        source = home / "device.c"
-        source.write_text(source.read_text(encoding="utf-8").replace(*fault), encoding="utf-8")
+        source = home / "requests.c"
+        text = source.read_text(encoding="utf-8")
+        assert fault[0] in text
+        source.write_text(text.replace(*fault), encoding="utf-8")
         profile.write_text(profile.read_text(encoding="utf-8").replace("device in C", "device, one fault"))
     generated = ROOT / "protocol" / "generated"
     sources = [*map(str, sorted(home.glob("*.c"))), str(generated / "patrolink.c")]
@@ -109,6 +113,7 @@ def make_page(folder: Path) -> Path:
     key = keys.read_text(encoding="utf-8").partition('= "')[2][:64]
     release = [sys.executable, "-m", "patrolink", "image", "key", str(folder / "lab.pem")]
     subprocess.run(release, check=True, stdout=subprocess.DEVNULL)
+    qemu.build_image(boards.find("mps2_an385"))
     devices = [_agent(board, folder, keys) for board in ("linux", "mps2_an385")]
     c_devices = [_c_device(name, folder, keys, key, fault) for name, fault in (("c", None), ("mutant", _FAULT))]
     with ThreadPoolExecutor() as pool:
@@ -125,7 +130,6 @@ def main(picture: Path) -> None:
     """Take the picture."""
     with tempfile.TemporaryDirectory() as name, console_site.chromium(Path(name) / "profile") as browser:
         page = make_page(Path(name))
-        shutil.copy(page, picture.with_suffix(".html")) if "--keep" in sys.argv else None
         browser.set_window_size(_WIDTH, _HEIGHT)
         browser.get(page.as_uri())
         find = "return [...document.querySelectorAll('tr.case')].find(r => r.textContent.includes(arguments[0])).id"
