@@ -135,8 +135,8 @@ def main(picture: Path) -> None:
         find = "return [...document.querySelectorAll('tr.case')].find(r => r.textContent.includes(arguments[0])).id"
         browser.get(f"{page.as_uri()}#{browser.execute_script(find, _SHOWN)}")
         browser.execute_script("scrollTo(0, 0)")
-        screenshot = Image.open(io.BytesIO(browser.get_screenshot_as_png())).convert("RGB")
-        screenshot.quantize(64).save(picture, optimize=True)  # a third of the size
+        # All colours: a palette would lose the red of a single failed case.
+        Image.open(io.BytesIO(browser.get_screenshot_as_png())).convert("RGB").save(picture, optimize=True)
 
 
 if __name__ == "__main__":
