@@ -189,7 +189,9 @@ class Simulation:
 
 def run(seed: int, count: int, is_bad: bool) -> tuple[dict[str, int], list[str], str]:
     """Run a campaign; return figures, problems, and the state of the campaign."""
-    with tempfile.TemporaryDirectory() as name:
+    # In memory: the hub and 200 devices sync their files thousands of times.
+    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - only a parent of a new private folder
+    with tempfile.TemporaryDirectory(dir=memory) as name:
         simulation = Simulation(Path(name), seed, count, is_bad)
         simulation.run()
         campaign, counts = simulation.campaign, simulation.campaign.counts()

@@ -41,6 +41,7 @@ def build_agent(board: Board, info: BuildInfo) -> Image:
         UserError: The board has no agent images, the sources cannot be compiled, or a value is out of range.
     """
     architecture = _architecture(board)
+    _image(image_header.AGENT, board, bytes(1), info)  # a value out of range is refused before the work
     with tempfile.TemporaryDirectory(prefix="patrolink-image-") as name:
         folder = Path(name) / "agent"
         tool = resources.root() / _SOURCES_TOOLS[board.runtime]
