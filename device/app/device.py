@@ -8,6 +8,7 @@ from agent.gps.sentences import GpsReceiver
 from agent.link.backoff import Backoff
 from agent.link.downlink import Downlink
 from agent.link.event_queue import EventQueue
+from agent.link.latest_frame import LatestFrame
 from agent.link.outbox import Outbox
 from agent.link.session import Session
 from agent.link.supervisor import Supervisor
@@ -26,6 +27,7 @@ _TIME_ELSEWHERE_MS = const(30000)  # the receiver and the network mostly give th
 _SHORT_ROUND_MS = const(5)
 _SLICE_MS = const(20)
 _PTT_SLICE_MS = const(5)
+_REQUEST_BYTES = const(32)  # a firmware_request has 27
 
 
 class Device:
@@ -38,8 +40,8 @@ class Device:
         slot: Number of the slot that this agent runs from, or None.
 
     Attributes:
-        outbox, event_queue, reporter, net, modem, session, link, sos: Parts that every device has; `modem` may be None.
-        ptt, camera, recording, live_view: Optional parts, or None.
+        outbox, event_queue, request, reporter, net, session, link, sos: Parts that every device has.
+        modem, ptt, camera, recording, live_view: Optional parts, or None.
 
     Raises:
         ConfigError: The board cannot provide what the configuration asks for.
@@ -68,6 +70,7 @@ class Device:
         files = hal.Files(config["state_dir"] + "/outbox")
         self.outbox = Outbox(files, config["outbox_kb"] * 1024)
         self.event_queue = EventQueue(files, now_ms)
+        self.request = LatestFrame(_REQUEST_BYTES)
         if self._pending():
             log("outbox: %d frames pending from the previous boot" % self._pending())
         channel = frame.Channel(config["key"], config["device"].encode(), frame.UPLINK, config["key_epoch"])
@@ -157,14 +160,14 @@ class Device:
         self.session = Session(umqtt_import.load(), self.net, raw, broker, device, keepalive_s, receive, due_count, log)
         self.link = Supervisor(
             self.session,
-            (self.event_queue, self.outbox),
+            (self.event_queue, self.outbox, self.request),
             self.modem,
             Backoff(hal.randbelow),
             self.net,
             log,
             hal.reset,
             self.reporter.set_time,
-            self.event_queue.retry_all,
+            self._on_session,
             due_count,
             self._trial.on_published if self._trial is not None else None,
         )
@@ -173,23 +176,9 @@ class Device:
         """Build push-to-talk, camera, recording and live view; return a function that plays a tone, or None."""
         from app.wiring_media import Core, build_media
 
-        core = Core(
-            config,
-            self._hal,
-            self._log,
-            self._clock.now_ms,
-            self._inputs,
-            store,
-            counter,
-            self.reporter,
-            self.event_queue,
-            self.outbox,
-            self.net,
-            self.modem,
-            self.session,
-            self._downlink,
-            self.serve,
-        )
+        platform = (config, self._hal, self._log, self._clock.now_ms, self._inputs, store, counter)
+        link = (self.reporter, self.event_queue, self.outbox, self.net, self.modem, self.session)
+        core = Core(*platform, *link, self._downlink, self.serve)
         media = build_media(core)
         self.ptt, self._ptt_status = media.ptt, media.ptt_status
         self.camera, self._self_test = media.camera, media.self_test
@@ -222,6 +211,10 @@ class Device:
             not self._hal.FROZEN,
             self._clock.now_ms(),
         )
+
+    def _on_session(self):
+        self.event_queue.retry_all()
+        self.request.clear()  # it is repeated for this session, with what has arrived since
 
     # --- main loop --------------------------------------------------------------------------------------------------
 

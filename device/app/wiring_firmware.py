@@ -43,7 +43,7 @@ class _Port:
     def session(self):
         """Return the number of the session that would send a request at once, or None."""
         device = self._device
-        if device.link.level != enums.DEVICE_STATUS_LINK_UP or len(device.outbox):
+        if device.link.level != enums.DEVICE_STATUS_LINK_UP or len(device.outbox) or len(device.request):
             return None
         return device.session.connects
 
@@ -68,8 +68,11 @@ class _Port:
         return None if self.session() is None else enums.FIRMWARE_STATUS_REASON_NONE
 
     def send_request(self, image, offset, max_bytes):
-        """Request bytes of an image."""
-        self._device.reporter.send(m.FIRMWARE_REQUEST, {"image": image, "offset": offset, "max_bytes": max_bytes})
+        """Request bytes of an image. The request is not stored: a restart repeats it with what has arrived."""
+        values = {"image": image, "offset": offset, "max_bytes": max_bytes}
+        request = self._device.reporter.seal(m.FIRMWARE_REQUEST, values)
+        if request is not None:
+            self._device.request.put(request)
 
     def send_status(self, command_id, state, reason, text):
         """Report a state to the hub, the audit log and the wearer."""

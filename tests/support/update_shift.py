@@ -51,6 +51,7 @@ class UpdateShift(Shift):
         confirmed_ms: When the hub got the status `confirmed`; None before it.
         air_bytes: Bytes of all segments with TCP and IP headers, up and down, between the two.
         track_bytes: Part of these in frames with positions, and their acknowledgements.
+        update_bytes: Bytes of the messages of the update, up and down, with all headers and the acknowledgements.
         blocks: Bytes of images that were sent.
     """
 
@@ -61,7 +62,7 @@ class UpdateShift(Shift):
         self.rows: list[tuple[float, Row]] = []
         self.command_ms: float | None = None
         self.confirmed_ms: float | None = None
-        self.air_bytes = self.track_bytes = self.blocks = 0
+        self.air_bytes = self.track_bytes = self.update_bytes = self.blocks = 0
         self._decoder = Decoder({DEVICE: self.key})
         clock, metrics = _ShiftClock(self), Metrics()
         folder = self.work / "site"
@@ -109,7 +110,9 @@ class UpdateShift(Shift):
         if kind == m.FIRMWARE and self.command_ms is None:
             self.command_ms = self.scheduler.now
         self.blocks += len(values.get("data", b""))
-        self.broker.send(device, self._downlink.seal(device, kind, values))
+        payload = self._downlink.seal(device, kind, values)
+        self.update_bytes += len(payload) + _PUBLISH + _PUBACK
+        self.broker.send(device, payload)
 
     def _poll(self) -> None:
         self.updates.poll()
@@ -118,6 +121,8 @@ class UpdateShift(Shift):
     def _on_frame(self, device: str, payload: bytes) -> None:
         if self.command_ms is not None and payload[0] & 31 == m.POSITION_BATCH and not self.is_confirmed:
             self.track_bytes += len(payload) + _PUBLISH + _PUBACK
+        if payload[0] & 31 in (m.FIRMWARE_REQUEST, m.FIRMWARE_STATUS):
+            self.update_bytes += len(payload) + _PUBLISH + _PUBACK
         self.updates.frame_received(device)
         for row in self._decoder.rows(Record(self.unix_ms(), device, payload)):
             self.rows.append((self.scheduler.now, row))

@@ -4,6 +4,7 @@ import air_harness as ah
 import patrolink_enums as enums
 import patrolink_messages as m
 import update_harness as uh
+from agent.link.latest_frame import LatestFrame
 from agent.update.device_slots import DeviceSlots
 from app import wiring_no_slots
 from app.wiring_firmware import FirmwareUpdates
@@ -11,6 +12,7 @@ from app.wiring_slots import has_open_job
 from memory_storage import MemoryFiles
 
 NOW_MS = 1_700_000_000_000
+REQUEST = b"a sealed request"
 
 
 class FakeHal:
@@ -37,6 +39,10 @@ class FakeReporter:
 
     def send(self, kind, values):
         self.sent.append((kind, values))
+
+    def seal(self, kind, values):
+        self.sent.append((kind, values))
+        return REQUEST
 
     def statuses(self):
         return [(v["command_id"], v["state"], v["reason"]) for kind, v in self.sent if kind == m.FIRMWARE_STATUS]
@@ -92,7 +98,7 @@ class FakeDevice:
 
     def __init__(self):
         self.reporter = FakeReporter()
-        self.outbox, self.event_queue = FakeQueue(), FakeQueue()
+        self.outbox, self.event_queue, self.request = FakeQueue(), FakeQueue(), LatestFrame(32)
         self.link, self.session, self.sos = FakeLink(), FakeSession(), FakeSos()
         self.ptt, self.recording, self.live_view = FakePtt(), FakeRecording(), Busy()
 
@@ -134,6 +140,7 @@ class Rig:
             for kind, values in reporter.sent:
                 if kind == m.FIRMWARE_REQUEST:
                     data = image.file[values["offset"] : values["offset"] + values["max_bytes"]]
+                    self.device.request.acknowledge()
                     self.updates.on_block({"image": values["image"], "offset": values["offset"], "data": data})
             reporter.sent = [entry for entry in reporter.sent if entry[0] != m.FIRMWARE_REQUEST]
             if self.updates.restart_due:
@@ -211,6 +218,33 @@ def test_nothing_is_requested_while_frames_wait_or_voice_is_busy():
     assert not rig.run(image, 100) and device.reporter.sent == []
     device.ptt.on = False
     assert rig.run(image)
+
+
+def test_request_waits_in_memory_and_no_other_follows_before_it_is_sent():
+    rig = Rig()
+    image = ah.AirImage("2.0", 3, uh.random_content(2))
+    rig.message(image)
+    device, now_ms = rig.device, 0
+    for _ in range(100):
+        now_ms += rig.updates.step(now_ms) or 1
+    assert [kind for kind, _ in device.reporter.sent] == [m.FIRMWARE_REQUEST]
+    assert bytes(device.request.peek()) == REQUEST and len(device.request) == 1
+    device.request.clear()  # as a new session does
+    device.session.connects = 2
+    for _ in range(100):
+        now_ms += rig.updates.step(now_ms) or 1
+    first, second = device.reporter.sent
+    assert first == second
+
+
+def test_latest_frame_replaces_the_one_that_waits():
+    latest = LatestFrame(32)
+    assert len(latest) == 0 and latest.peek() is None
+    latest.put(b"first")
+    latest.put(b"second one")
+    assert bytes(latest.peek()) == b"second one" and len(latest) == 1
+    latest.acknowledge()
+    assert len(latest) == 0 and latest.peek() is None
 
 
 def test_restart_waits_for_alarm_recording_live_view_and_battery():

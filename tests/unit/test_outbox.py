@@ -227,6 +227,20 @@ def test_power_cuts_without_a_quota_lose_no_frame():
         assert all([frame in delivered for frame in stored]), seed
 
 
+def test_frames_of_a_boot_are_sent_again_by_the_next_one_only():
+    files = MemoryFiles()
+    for boot in range(20):
+        box = Outbox(files, 1 << 16)
+        repeated = []
+        while len(box):
+            repeated.append(bytes(box.peek()))
+            box.acknowledge()
+        assert repeated == ([urgent(boot - 1)] if boot else [])
+        box.put(urgent(boot))
+        box.peek()
+        box.acknowledge()
+
+
 def test_segments_of_a_later_version_are_preserved():
     files = MemoryFiles()
     first = Outbox(files, 1 << 16, 200)

@@ -175,3 +175,16 @@ def test_network_time_is_used_until_the_receiver_has_a_date():
     reporter.on_fix(fix(0, day=enums.UNKNOWN), 3000)
     _, fixes = drain(outbox)
     assert [f["time_ms"] for f in fixes] == [20000 * 86400000 + 6000, 20000 * 86400000 + 8000]
+
+
+def test_sealed_message_is_not_stored():
+    reporter, outbox = make_reporter()
+    values = {"image": bytes(8), "offset": 900, "max_bytes": 900}
+    sealed = bytes(reporter.seal(m.FIRMWARE_REQUEST, values))
+    assert len(outbox) == 0 and len(sealed) <= 32
+    reporter.send(m.FIRMWARE_REQUEST, values)
+    stored = bytes(outbox.peek())
+    channel = frame.Channel(KEY, b"dev-1")
+    assert [channel.open_frame(data)[:3] for data in (sealed, stored)] == [
+        (m.FIRMWARE_REQUEST, counter, channel.open_frame(sealed)[2]) for counter in (0, 1)
+    ]

@@ -9,6 +9,7 @@ A power cut loses no frame that `put` has accepted.
 
 A frame is done when the broker has acknowledged it; a segment is removed when all of its frames are done. After a power
 cut the frames of the oldest segment of each lane are sent again: the receiver drops repeated frames by their counter.
+When all frames of the previous boot are done, their segments are removed at once, so they are sent again once only.
 Urgent frames are sent first, the others in the order of their counters. The queue takes two frames of memory, whatever
 its length.
 
@@ -96,6 +97,7 @@ class Outbox:
         self.faults = 0
         self.foreign = 0
         self._recover()
+        self._has_recovered = len(self) > 0  # frames of the previous boot are on storage
 
     def __len__(self):
         return sum([lane.pending for lane in self._lanes])
@@ -344,7 +346,10 @@ class Outbox:
         lane.pending -= 1
         lane.offset += self._sending_bytes
         lane.counter = -1
-        if not lane.pending and 2 * sum([other.bytes for other in self._lanes if not other.pending]) > self._segment:
+        if self._has_recovered and not len(self):
+            self._has_recovered = False
+            self.close()  # otherwise each power cut would add its frames to those that the next boot sends again
+        elif not lane.pending and 2 * sum([other.bytes for other in self._lanes if not other.pending]) > self._segment:
             self.close()  # otherwise these frames would be sent again after a power cut
 
     def close(self):

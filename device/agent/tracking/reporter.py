@@ -167,7 +167,7 @@ class Reporter:
         body = self._view[: m.MAX_FRAME - m.TAG_BYTES]
         while batch.count:
             end, n = batch.fit_into(body, frame.HEADER_BYTES)
-            self._finish(m.POSITION_BATCH, end)
+            self._store(self._seal(m.POSITION_BATCH, end))
             batch.drop(n)
 
     def send(self, kind, values):
@@ -180,7 +180,14 @@ class Reporter:
         Raises:
             codec.FieldError: A value is out of range.
         """
-        self._finish(kind, codec.encode_into(kind, values, self._buf, frame.HEADER_BYTES))
+        self._store(self.seal(kind, values))
+
+    def seal(self, kind, values):
+        """Return a view of a message as a frame, or None: storage refuses to raise the bound of the frame counter.
+
+        The view is valid until the next message. Arguments and errors are those of `send`.
+        """
+        return self._seal(kind, codec.encode_into(kind, values, self._buf, frame.HEADER_BYTES))
 
     def raise_event(self, kind, cause, ack_wanted, now_ms, ref=None, value=None):
         """Send an event with its time and position, after the track up to it.
@@ -225,9 +232,15 @@ class Reporter:
             self.unsealed += 1
             return None
 
-    def _finish(self, kind, end):
+    def _seal(self, kind, end):
         counter = self._take(False)
-        if counter is not None:
-            n = self._channel.seal_into(self._buf, kind, counter, end)
-            self._outbox.put(self._view[:n])
-            self.frames += 1
+        if counter is None:
+            return None
+        n = self._channel.seal_into(self._buf, kind, counter, end)
+        self.frames += 1
+        self._outbox.limit_spread(counter)
+        return self._view[:n]
+
+    def _store(self, sealed):
+        if sealed is not None:
+            self._outbox.put(sealed)
