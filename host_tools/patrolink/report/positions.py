@@ -54,11 +54,14 @@ class PositionBlock:
             columns = {name: column[rows] for name, column in self.columns.items()}
             yield PositionBlock(columns, self.counts[part], self.devices[part], self.counters[part])
 
-    def device_numbers(self) -> tuple[npt.NDArray[np.int32], list[str]]:
-        """Return the number of each position's device in a list, and that list."""
-        numbers: dict[str, int] = {}
+    def device_numbers(self, numbers: dict[str, int]) -> npt.NDArray[np.int32]:
+        """Return the number of each position's device.
+
+        Args:
+            numbers: device → its number; new devices get the next ones.
+        """
         of_frames = [numbers.setdefault(device, len(numbers)) for device in self.devices]
-        return np.repeat(np.array(of_frames, np.int32), self.counts), list(numbers)
+        return np.repeat(np.array(of_frames, np.int32), self.counts)
 
 
 def read(

@@ -33,13 +33,17 @@ _MODE_MIN = {"lat": 2, "lon": 2, "alt": 3}  # a column is unknown in a lower mod
 _SLICE_ROWS = 32768  # whose columns fit the processor's cache
 _GROUP_ROWS = 1 << 18  # of a Parquet row group
 _COPY_ROWS = 65536
+_DEVICE_AT = -2  # place of the device's column
+_SEARCHED = ["time", "lat_deg", "lon_deg"]  # columns by whose least and greatest readers skip row groups
+# Columns whose values are stored as numbers in a list: it makes them smaller, and costs less than it saves.
+_REPETITIVE = ["time", "lat_deg", "lon_deg", "speed_mps", "course_deg", "device", "counter"]
 
 
-def _unknown(columns: Columns, name: str) -> Bools:
-    """Return which values of a column are unknown."""
+def _unknown(columns: Columns, name: str, modes: npt.NDArray[np.uint8]) -> Bools:
+    """Return which values of a column are unknown; `modes` are those of the positions."""
     unknown: Bools = columns[name] == enums.UNKNOWN
     if name in _MODE_MIN:
-        unknown |= positions.mode(columns) < _MODE_MIN[name]
+        unknown |= modes < _MODE_MIN[name]
     return unknown
 
 
@@ -78,16 +82,16 @@ def write_npz(blocks: Iterable[PositionBlock], path: Path) -> None:
 
 def _npz_columns(block: PositionBlock, numbers: dict[str, int]) -> dict[str, Column]:
     columns = block.columns
+    modes = positions.mode(columns).astype(np.uint8)
     table: dict[str, Column] = {"time": columns["time"].astype("datetime64[ms]")}
     for name, (key, divisor) in _SCALED.items():
-        table[key] = np.where(_unknown(columns, name), np.nan, columns[name] / divisor)
+        table[key] = np.where(_unknown(columns, name, modes), np.nan, columns[name] / divisor)
     for name, key in _COUNTS.items():
         table[key] = np.maximum(columns[name], -1).astype(np.int16)
-    table["mode"] = positions.mode(columns).astype(np.uint8)
+    table["mode"] = modes
     for i, name in enumerate(FLAGS):
         table[name] = positions.flag(columns, i)
-    of_frames = [numbers.setdefault(device, len(numbers)) for device in block.devices]
-    table["device"] = np.repeat(np.array(of_frames, np.uint32), block.counts)
+    table["device"] = block.device_numbers(numbers)
     table["counter"] = np.repeat(block.counters, block.counts)
     return table
 
@@ -103,41 +107,59 @@ def write_parquet(blocks: Iterable[PositionBlock], path: Path) -> None:
     fields += [("mode", pyarrow.uint8()), *((name, pyarrow.bool_()) for name in FLAGS)]
     fields += [("device", pyarrow.dictionary(pyarrow.int32(), pyarrow.string())), ("counter", pyarrow.int64())]
     schema = pyarrow.schema(fields)
-    # Without Arrow's own schema, a reader gets the devices as plain strings. Their least and greatest help nobody.
-    options = {"store_schema": False, "write_statistics": [name for name, _ in fields if name != "device"]}
+    options = {
+        "compression": "zstd",
+        "store_schema": False,  # with Arrow's own schema, a reader would not get the devices as plain strings
+        "write_statistics": _SEARCHED,
+        "use_dictionary": _REPETITIVE,
+    }
     with (
         path.open("wb") as out,  # given the path, pyarrow deletes a file that it must not write
-        pyarrow.parquet.ParquetWriter(out, schema, compression="zstd", **options) as writer,
+        pyarrow.parquet.ParquetWriter(out, schema, **options) as writer,
     ):
-        pending: list[Any] = []
+        numbers: dict[str, int] = {}  # device → its number; equal lists in all batches save pyarrow from merging them
+        pending: list[list[Any]] = []
+        rows = 0
+
+        def write() -> None:
+            devices = pyarrow.array(list(numbers), pyarrow.string())
+            for arrays in pending:
+                arrays[_DEVICE_AT] = pyarrow.DictionaryArray.from_arrays(arrays[_DEVICE_AT], devices)
+            batches = [pyarrow.RecordBatch.from_arrays(arrays, schema=schema) for arrays in pending]
+            writer.write_table(pyarrow.Table.from_batches(batches, schema), _GROUP_ROWS * 2)
+            pending.clear()
+            numbers.clear()
+
         for block in blocks:
-            pending += _arrow_batches(block, schema)
-            if sum(batch.num_rows for batch in pending) >= _GROUP_ROWS:
-                writer.write_table(pyarrow.Table.from_batches(pending, schema), _GROUP_ROWS * 2)
-                pending = []
+            pending += _arrow_batches(block, numbers)
+            rows += len(block.columns["time"])
+            if rows >= _GROUP_ROWS:
+                write()
+                rows = 0
         if pending:
-            writer.write_table(pyarrow.Table.from_batches(pending, schema), _GROUP_ROWS * 2)
+            write()
 
 
-def _arrow_batches(block: PositionBlock, schema: Any) -> list[Any]:
+def _arrow_batches(block: PositionBlock, numbers: dict[str, int]) -> list[list[Any]]:
+    """Return the columns of a block in slices of rows, with the numbers of the devices in place of these."""
     import pyarrow
 
-    numbers, devices = block.device_numbers()
+    devices = block.device_numbers(numbers)
     counters: Ints = np.repeat(block.counters, block.counts)
     batches = []
     for start in range(0, len(counters), _SLICE_ROWS):
         rows = slice(start, start + _SLICE_ROWS)
         columns = {name: column[rows] for name, column in block.columns.items()}
+        modes = positions.mode(columns).astype(np.uint8)
         arrays = [pyarrow.array(columns["time"].view("datetime64[ms]"))]
         for name, (_, divisor) in _SCALED.items():
-            arrays.append(_arrow_array(columns[name] / divisor, _unknown(columns, name)))
+            arrays.append(_arrow_array(columns[name] / divisor, _unknown(columns, name, modes)))
         for name in _COUNTS:
-            arrays.append(_arrow_array(columns[name].astype(np.int16), _unknown(columns, name)))
-        arrays.append(pyarrow.array(positions.mode(columns).astype(np.uint8)))
+            arrays.append(_arrow_array(columns[name].astype(np.int16), _unknown(columns, name, modes)))
+        arrays.append(pyarrow.array(modes))
         arrays += [pyarrow.array(positions.flag(columns, i)) for i in range(len(FLAGS))]
-        arrays.append(pyarrow.DictionaryArray.from_arrays(numbers[rows], devices))
-        arrays.append(pyarrow.array(counters[rows]))
-        batches.append(pyarrow.RecordBatch.from_arrays(arrays, schema=schema))
+        arrays += [pyarrow.array(devices[rows]), pyarrow.array(counters[rows])]
+        batches.append(arrays)
     return batches
 
 
