@@ -1,7 +1,7 @@
 """Live view, on a board with a camera and datagrams. Loaded only where clips are configured."""
 
 from agent.live_view.session import PACKET_MAX, LiveView, LiveViewKeys
-from compat import aes
+from patrolink_protocol import aes
 
 _KBPS_MAX = 600
 _MODEM_PACKET_MAX = 1024  # as long as a stream's piece on a modem's UART

@@ -17,8 +17,7 @@ from agent.ptt.rtp_sender import RtpSender
 from agent.ptt.status import PttStatus
 from agent.ptt.transmit_session import TransmitSession
 from app.errors import ConfigError
-from compat import aes
-from patrolink_protocol import srtp
+from patrolink_protocol import aes, srtp
 from patrolink_protocol.key_derivation import derive_key
 
 _OPUS = 111  # RTP payload type

@@ -38,8 +38,9 @@ try:
             return _AesCtr(_aes(key, 6, bytes(16)).encrypt)
         except ValueError:  # the unix port has no counter mode
             from compat.ctr import Ctr
+            from patrolink_protocol.aes import encrypter
 
-            return Ctr(_aes(key, 1).encrypt)
+            return Ctr(encrypter(key))
 
     # p256 is imported late: its table is on the heap, and a device that records nothing does not need it.
 

@@ -1,5 +1,6 @@
 """AES in counter mode (SP 800-38A) for MicroPython's unix port, which has only ECB. compat.crypto uses it."""
 
+from patrolink_protocol.aes import kernels
 from patrolink_protocol.native import micropython, ptr8
 
 _STREAM_BYTES = 512  # key stream computed at once
@@ -20,16 +21,6 @@ def _fill_counters(blocks, n: int, first: int):
         p[16 * i + 13] = number >> 16 & 255
         p[16 * i + 14] = number >> 8 & 255
         p[16 * i + 15] = number & 255
-        i += 1
-
-
-@micropython.viper
-def _xor_into(buf, offset: int, n: int, stream, used: int):
-    p = ptr8(buf)
-    s = ptr8(stream)
-    i = 0
-    while i < n:
-        p[offset + i] = p[offset + i] ^ s[used + i]
         i += 1
 
 
@@ -56,6 +47,6 @@ class Ctr:
                 self._next_block += _STREAM_BYTES >> 4
                 self._used = 0
             part = min(n - offset, _STREAM_BYTES - self._used)
-            _xor_into(view, offset, part, self._stream, self._used)
+            kernels.xor_into(view, offset, part, self._stream, self._used)
             offset += part
             self._used += part

@@ -8,16 +8,11 @@ counter block is used twice under a key.
 """
 
 try:
-    from cryptolib import aes
+    import cryptolib  # noqa: F401 - only on MicroPython
 except ImportError:
     from .cipher_cpython import FrameCipher  # noqa: F401 - for importers of this module
 else:
-    try:
-        from . import cipher_kernels as kernels
-    except SyntaxError:  # a MicroPython without the native code emitter
-        from .native_fallback import load_interpreted
-
-        kernels = load_interpreted(__file__[: __file__.rfind("/")] + "/cipher_kernels.py")
+    from .aes import encrypter, kernels
 
     # Views of the first blocks of a buffer, by their number. All keys share it: one frame is encrypted at a time.
     # Nine blocks are enough for a frame of 60 positions; others are encrypted in parts.
@@ -35,7 +30,7 @@ else:
         """
 
         def __init__(self, key):
-            self.encrypt = aes(key, 1).encrypt  # ECB: counter mode is built on it
+            self.encrypt = encrypter(key)
 
         def apply(self, data, buf, start, end):
             """Encrypt buf[start:end] in place, or decrypt it: both are the same.
@@ -57,6 +52,6 @@ else:
                 count = (n + 15) >> 4
                 kernels.fill_counter_blocks(_views[9], count, data, number)
                 self.encrypt(_views[count], _views[9])
-                kernels.xor_into(buf, start, n, _views[9])
+                kernels.xor_into(buf, start, n, _views[9], 0)
                 start += n
                 number += count

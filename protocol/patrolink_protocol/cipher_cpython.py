@@ -1,6 +1,7 @@
-"""`cipher.FrameCipher` for CPython, with `cryptography`. Boards do not have this module."""
+"""`cipher.FrameCipher` for CPython, on `aes_cpython`. Boards do not have this module."""
 
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from .aes import kernels
+from .aes_cpython import block_encrypter
 
 _SUFFIXES = [bytes(7) + i.to_bytes(4, "big") for i in range(64)]  # of the counter blocks of the longest frame
 
@@ -13,8 +14,7 @@ class FrameCipher:
     """
 
     def __init__(self, key):
-        ecb = Cipher(algorithms.AES(key), modes.ECB())  # noqa: S305 - counter mode is built on it
-        self.encrypt_blocks = ecb.encryptor().update
+        self.encrypt_blocks = block_encrypter(key)
 
     def apply(self, data, buf, start, end):
         """See `cipher.FrameCipher.apply`."""
@@ -24,5 +24,4 @@ class FrameCipher:
         if n:
             head = bytes(data[:5])
             stream = self.encrypt_blocks(head + head.join(_SUFFIXES[: (n + 15) >> 4]))
-            mixed = int.from_bytes(buf[start:end], "big") ^ int.from_bytes(stream[:n], "big")
-            buf[start:end] = mixed.to_bytes(n, "big")
+            kernels.xor_into(buf, start, n, stream, 0)

@@ -1,4 +1,4 @@
-"""Loops of `cipher`: machine code where MicroPython can emit it (see `native`). MicroPython subset."""
+"""Loops of counter modes: machine code where MicroPython can emit it (see `native`). MicroPython subset."""
 
 from patrolink_protocol.native import micropython, ptr8  # noqa: F401 - ptr8 is a type of viper
 
@@ -29,16 +29,17 @@ def fill_counter_blocks(out: ptr8, n: int, data: ptr8, first: int):
 
 
 @micropython.viper
-def xor_into(buf: ptr8, start: int, n: int, stream: ptr8):
-    """Combine buf[start : start + n] with the first n bytes of the key stream, in place.
+def xor_into(buf: ptr8, start: int, n: int, stream: ptr8, used: int):
+    """Combine buf[start : start + n] with n bytes of the key stream, in place.
 
     Args:
         buf: Writable buffer.
         start: Offset in `buf`.
         n: Number of bytes.
         stream: Key stream.
+        used: Bytes of the key stream that come before.
     """
     i = 0
     while i < n:
-        buf[start + i] = buf[start + i] ^ stream[i]
+        buf[start + i] = buf[start + i] ^ stream[used + i]
         i += 1

@@ -9,6 +9,7 @@ twice under one key: a second use would disclose both plain texts.
 `aes(key)` returns a function encrypt(blocks, out): AES-128 in ECB mode over whole blocks; both may be the same buffer.
 """
 
+from .aes import kernels
 from .key_derivation import derive_key
 from .sha1 import HmacSha1
 
@@ -37,25 +38,12 @@ try:
             p[16 * i + 15] = i
             i += 1
 
-    @micropython.viper
-    def _xor_into(buf, at: int, n: int, stream):
-        p = ptr8(buf)
-        s = ptr8(stream)
-        i = 0
-        while i < n:
-            p[at + i] = p[at + i] ^ s[i]
-            i += 1
-
 except ImportError:
 
     def _number_blocks(blocks, n):
         """Repeat the first block, n blocks in total, and number them in their last two bytes."""
         head = bytes(blocks[:14])
         blocks[: 16 * n] = b"".join([head + i.to_bytes(2, "big") for i in range(n)])
-
-    def _xor_into(buf, at, n, stream):
-        mixed = int.from_bytes(buf[at : at + n], "big") ^ int.from_bytes(stream[:n], "big")
-        buf[at : at + n] = mixed.to_bytes(n, "big")
 
 
 def derive_master(device_key, label, epoch, context=b""):
@@ -97,7 +85,7 @@ class _Cipher:
             view = self._views[count] = memoryview(blocks)[: 16 * count]
         _number_blocks(blocks, count)
         self._encrypt(view, view)
-        _xor_into(buf, start, n, blocks)
+        kernels.xor_into(buf, start, n, blocks, 0)
 
 
 def _session_key(aes, master, salt, label, n):

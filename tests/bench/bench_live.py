@@ -23,7 +23,6 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "device"), str(ROOT)]
 
 from agent.live_view import session  # noqa: E402
-from compat.aes import encrypter  # noqa: E402
 from compat.udp import UdpSocket  # noqa: E402
 from hal.posix.h264_encoder import Encoder  # noqa: E402
 from patrolink.core.clock import SystemClock, monotonic_ms  # noqa: E402
@@ -33,6 +32,7 @@ from patrolink.emulator.network.udp_gate import HOST, UdpGate  # noqa: E402
 from patrolink.hub.infra.udp import bind_udp  # noqa: E402
 from patrolink.hub.live.receiver import LiveReceiver  # noqa: E402
 from patrolink.hub.live.stream import LiveStream, Picture  # noqa: E402
+from patrolink_protocol.aes import encrypter  # noqa: E402
 
 from tests.support.drawn_pictures import drawn_pictures  # noqa: E402
 from tests.support.live_camera import FaultlessCamera, NoSelector, StreamRecorder  # noqa: E402

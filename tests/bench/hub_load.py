@@ -30,8 +30,8 @@ for folder in ("", "device", "tests/unit"):
 
 from patrolink.core.keys import DeviceKey  # noqa: E402
 from patrolink.emulator.network.broker import Broker  # noqa: E402
-from patrolink.hub.infra.crypto import aes  # noqa: E402
 from patrolink_protocol import codec, decode, frame, group_report, mcptt, srtp  # noqa: E402
+from patrolink_protocol.aes import encrypter  # noqa: E402
 from patrolink_protocol.receiver import Receiver  # noqa: E402
 
 from tests.support import device_client, hub_process, site_file  # noqa: E402
@@ -70,7 +70,7 @@ class Device:
         self.states: list[int] = []  # of the device's events, as the hub has answered
 
     def _srtcp_context(self, label: bytes) -> srtp.SrtcpTransform:
-        return srtp.SrtcpTransform(aes, *srtp.derive_master(self.key, label, 0))
+        return srtp.SrtcpTransform(encrypter, *srtp.derive_master(self.key, label, 0))
 
     def message(self, kind: int, values: dict) -> bytes:
         """Return the next frame of the device."""
@@ -148,7 +148,7 @@ class Device:
         """Return the next voice packets under the granted SSRC."""
         if self._voice is None:
             key = self.group_key(self.terms)
-            self._voice = srtp.SrtpTransform(aes, key[:16], key[16:30])
+            self._voice = srtp.SrtpTransform(encrypter, key[:16], key[16:30])
         packets = []
         buf = bytearray(12 + len(PAYLOAD) + srtp.TAG_BYTES)
         for i in range(self.sequence, self.sequence + count):

@@ -12,8 +12,8 @@ import time
 from agent.audio import samples
 from agent.ptt.jitter_buffer import RING, JitterBuffer
 from agent.ptt.rtp_sender import RtpSender
-from compat.aes import encrypter
 from patrolink_protocol import srtp
+from patrolink_protocol.aes import encrypter
 
 FRAME_MS = 60
 ROUNDS = 50

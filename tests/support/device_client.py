@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import patrolink_messages
 from cryptography.hazmat.primitives.keywrap import aes_key_unwrap
 from patrolink.core.keys import DeviceKey
-from patrolink.hub.infra.crypto import aes
 from patrolink_protocol import codec, decode, frame, mcptt, participant, srtp
+from patrolink_protocol.aes import encrypter
 from patrolink_protocol.receiver import Receiver
 
 from tests.support.polling import TIMEOUT_S
@@ -66,7 +66,7 @@ class DeviceMembership:
             return
         self.terms = terms
         key = aes_key_unwrap(self.client.derive(b"patrolink-ptt-wrap")[:16], terms["wrapped"])
-        self.contexts = [srtp.SrtpTransform(aes, key[:16], key[16:30]), *self.contexts[:1]]
+        self.contexts = [srtp.SrtpTransform(encrypter, key[:16], key[16:30]), *self.contexts[:1]]
 
     def apply(self, effects: participant.Effects) -> None:
         """Send the datagrams of the floor participant and record its events."""
@@ -167,7 +167,7 @@ class DeviceClient:
         self.memberships.clear()
 
     def _srtcp_context(self, label: bytes) -> srtp.SrtcpTransform:
-        return srtp.SrtcpTransform(aes, *srtp.derive_master(self.key, label, self.epoch))
+        return srtp.SrtcpTransform(encrypter, *srtp.derive_master(self.key, label, self.epoch))
 
     # --- broker -------------------------------------------------------------------------------------------------------
 

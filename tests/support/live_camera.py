@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import patrolink_messages
 import pytest
 from agent.live_view import session
-from compat.aes import encrypter
 from compat.udp import UdpSocket
 from hal.posix.h264_encoder import Encoder
 from patrolink.core.clock import monotonic_ms
 from patrolink_protocol import srtp
+from patrolink_protocol.aes import encrypter
 from patrolink_protocol.key_derivation import live_view_context
 
 from tests.support import console_site, device_client, hub_process

@@ -11,9 +11,8 @@ from agent.ptt.playback import Playback
 from agent.ptt.receive_arbiter import ReceiveArbiter
 from agent.ptt.rtp_sender import RtpSender
 from agent.ptt.transmit_session import TransmitSession
-from compat import aes
 from memory_storage import MemoryStore
-from patrolink_protocol import group_report, participant, srtp
+from patrolink_protocol import aes, group_report, participant, srtp
 from patrolink_protocol import mcptt as m
 from patrolink_protocol.key_derivation import derive_key
 

@@ -4,8 +4,8 @@ from binascii import unhexlify as x
 
 import patrolink_messages as m
 from allocation import allocated
-from compat.aes import encrypter
 from patrolink_protocol import frame, tail
+from patrolink_protocol.aes import encrypter
 from patrolink_protocol.errors import RejectError
 from patrolink_protocol.key_derivation import derive_key, hmac
 from patrolink_protocol.receiver import Receiver

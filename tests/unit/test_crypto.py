@@ -7,9 +7,9 @@ from binascii import unhexlify as x
 
 from allocation import allocated
 from compat import crypto, p256, p256_field
-from compat.aes import encrypter
 from compat.ctr import Ctr
 from compat.steps import run_to_completion
+from patrolink_protocol.aes import encrypter
 from seeded_random import seeded
 
 SEED = 7

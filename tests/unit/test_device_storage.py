@@ -9,9 +9,8 @@ from agent.ptt.hub_link import SrtcpContext
 from agent.tracking.counter import Counter, Record
 from agent.tracking.reporter import Reporter
 from agent.wearer.status_texts import StatusTexts
-from compat import aes
 from memory_storage import MemoryFiles, MemoryStore, drain
-from patrolink_protocol import codec, decode, frame
+from patrolink_protocol import aes, codec, decode, frame
 from seeded_random import seeded
 from test_codec import STATUS
 from test_event_queue import Clock, event

@@ -7,8 +7,8 @@ from agent.live_view.bitrate import BitrateController
 from agent.live_view.rtp_h264 import H264Packetizer, nal_units
 from agent.live_view.rtp_jpeg import JpegPacketizer
 from allocation import allocated
-from compat.aes import encrypter
 from patrolink_protocol import srtp
+from patrolink_protocol.aes import encrypter
 from patrolink_protocol.key_derivation import live_view_context
 
 KEY = bytes(range(32))

@@ -185,7 +185,8 @@ def combine(loops, below):
     loops.fill_counter_blocks(blocks, below(20), header, below(1 << 12))
     body = bytearray([below(256) for _ in range(320)])
     start = below(100)
-    loops.xor_into(body, start, below(320 - start), blocks)
+    n = below(320 - start)
+    loops.xor_into(body, start, n, blocks, below(320 - n))
     return bytes(blocks), bytes(body)
 
 

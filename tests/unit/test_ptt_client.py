@@ -1,9 +1,8 @@
 """PTT client: key wrapping, hub links, memberships, buttons, and hostile floor control."""
 
 from agent.ptt import keys
-from compat import aes
+from patrolink_protocol import aes, srtp
 from patrolink_protocol import mcptt as m
-from patrolink_protocol import srtp
 from patrolink_protocol.key_derivation import derive_key
 from ptt_harness import HUB, KEY, SHARD, group_key, group_message, make_joined, make_talking, outcomes, wrap
 from seeded_random import seeded

@@ -3,8 +3,8 @@
 from binascii import unhexlify as x
 
 from allocation import allocated
-from compat.aes import encrypter
 from patrolink_protocol import srtp
+from patrolink_protocol.aes import encrypter
 from patrolink_protocol.sha1 import HmacSha1
 from seeded_random import seeded
 

@@ -1,10 +1,9 @@
 """Transmit session: from key down to the report, with the floor and the SSRC granted by the hub."""
 
 from allocation import allocated
-from compat import aes
 from memory_storage import MemoryStore
+from patrolink_protocol import aes, srtp
 from patrolink_protocol import mcptt as m
-from patrolink_protocol import srtp
 from ptt_harness import SHARD, group_key, group_message, make_joined, make_talking, outcomes, send_burst
 
 

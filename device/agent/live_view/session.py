@@ -56,7 +56,7 @@ class LiveView:
 
     Args:
         udp: Function(host, port) -> UDP socket (compat.udp); raises OSError.
-        aes: compat.aes.encrypter.
+        aes: patrolink_protocol.aes.encrypter.
         keys: Function(label, command id, expires_ms) -> (master key, master salt), see LiveViewKeys.
         log: Function(text).
         camera: Its `fault` ends the view.

@@ -23,8 +23,8 @@ class PttClient:
 
     Args:
         user: MCPTT ID of the device, bytes.
-        decrypt: compat.aes.decrypter of the wrapping key.
-        aes: compat.aes.encrypter.
+        decrypt: patrolink_protocol.aes.decrypter of the wrapping key.
+        aes: patrolink_protocol.aes.encrypter.
         srtcp: SrtcpContext.
         open_udp: function(host, port) returning a UDP socket of the HAL, or raising OSError.
         transmit_session: TransmitSession.

@@ -19,7 +19,7 @@ class SrtcpContext:
     """SRTCP of this device in one key epoch: one key for all hubs in each direction.
 
     Args:
-        aes: compat.aes.encrypter.
+        aes: patrolink_protocol.aes.encrypter.
         derive_keys: function(label) returning (master key, master salt); the labels are b"up" and b"down".
         next_index: function() returning an SRTCP index that was never used before, or raising OSError if there is none.
     """

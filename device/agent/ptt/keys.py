@@ -13,7 +13,7 @@ def unwrap(decrypt, wrapped):
     """Return (master key, master salt) of a group.
 
     Args:
-        decrypt: compat.aes.decrypter(wrapping key).
+        decrypt: patrolink_protocol.aes.decrypter(wrapping key).
         wrapped: 40 bytes: key, salt and two zero bytes, wrapped by RFC 3394.
 
     Raises:

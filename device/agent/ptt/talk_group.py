@@ -24,7 +24,7 @@ class TalkGroup:
         link: HubLink to the hub of the group.
         secret: master key and master salt of the group; empty without a usable key.
         user: MCPTT ID of the device, bytes.
-        aes: compat.aes.encrypter.
+        aes: patrolink_protocol.aes.encrypter.
         heard_log: HeardLog.
         last_ssrc: SSRC of the last burst that the device received in this group, 0 without one.
 

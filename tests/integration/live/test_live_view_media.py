@@ -14,7 +14,6 @@ import av
 import numpy
 import pytest
 from agent.live_view import session
-from compat.aes import encrypter
 from hal.posix.h264_encoder import Encoder
 from patrolink.core.clock import SystemClock, monotonic_ms
 from patrolink.core.keys import DeviceKey
@@ -24,6 +23,7 @@ from patrolink.hub.live.receiver import LiveReceiver
 from patrolink.hub.live.stream import LiveStream
 from patrolink.hub.voice.floor_trace import FloorTrace
 from patrolink_protocol import srtp
+from patrolink_protocol.aes import encrypter
 from patrolink_protocol.key_derivation import live_view_context
 from PIL import Image
 

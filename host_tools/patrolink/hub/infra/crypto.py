@@ -3,28 +3,18 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.keywrap import aes_key_wrap
 from patrolink_protocol import srtp
+from patrolink_protocol.aes import encrypter
 
 from patrolink.core.keys import DeviceKey
 
 MASTER_BYTES = srtp.KEY_BYTES + srtp.SALT_BYTES
 
 
-def aes(key: bytes) -> Callable[[memoryview, memoryview], None]:
-    """Return a function that encrypts blocks with AES-128 in ECB mode, as patrolink_protocol.srtp expects it."""
-    update = Cipher(algorithms.AES(key), modes.ECB()).encryptor().update  # noqa: S305 - counter mode is made of it
-
-    def encrypt(blocks: memoryview, out: memoryview) -> None:
-        out[:] = update(blocks)
-
-    return encrypt
-
-
 def srtcp_context(key: DeviceKey, label: bytes) -> srtp.SrtcpTransform:
     """Return the SRTCP context of one direction. `label` is patrolink-ptt-up or patrolink-ptt-down."""
-    return srtp.SrtcpTransform(aes, *srtp.derive_master(key.secret, label, key.epoch))
+    return srtp.SrtcpTransform(encrypter, *srtp.derive_master(key.secret, label, key.epoch))
 
 
 class GroupKey(NamedTuple):
@@ -35,7 +25,7 @@ class GroupKey(NamedTuple):
 
     def srtp_context(self) -> srtp.SrtpTransform:
         """Return a new SRTP context. A context must not be shared between threads."""
-        return srtp.SrtpTransform(aes, self.secret[: srtp.KEY_BYTES], self.secret[srtp.KEY_BYTES :])
+        return srtp.SrtpTransform(encrypter, self.secret[: srtp.KEY_BYTES], self.secret[srtp.KEY_BYTES :])
 
     def wrap_for(self, key: DeviceKey) -> bytes:
         """Return the key wrapped for one device (RFC 3394)."""

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from patrolink_protocol import srtp
+from patrolink_protocol.aes import encrypter
 from patrolink_protocol.key_derivation import live_view_context
 
 from patrolink.core.keys import DeviceKey
-from patrolink.hub.infra import crypto
 from patrolink.hub.live.depacketizer import H264_PAYLOAD_TYPE, Depacketizer, create_depacketizer, is_key_frame
 from patrolink.hub.live.reception_stats import ReceptionStats
 
@@ -90,9 +90,9 @@ class LiveStream:
         self._listener = listener
         uplink = _master_key(key, b"patrolink-live-up", ssrc, expires_ms)
         downlink = _master_key(key, b"patrolink-live-down", ssrc, expires_ms)
-        self._rtp = srtp.SrtpTransform(crypto.aes, *uplink, room=MAX_PACKET_BYTES)
-        self._rtcp_in = srtp.SrtcpTransform(crypto.aes, *uplink, room=MAX_PACKET_BYTES)
-        self._rtcp_out = srtp.SrtcpTransform(crypto.aes, *downlink, room=64)
+        self._rtp = srtp.SrtpTransform(encrypter, *uplink, room=MAX_PACKET_BYTES)
+        self._rtcp_in = srtp.SrtcpTransform(encrypter, *uplink, room=MAX_PACKET_BYTES)
+        self._rtcp_out = srtp.SrtcpTransform(encrypter, *downlink, room=64)
         self._rtcp_index = 0
         self._replay = srtp.SrtpStream()
         self._stats = ReceptionStats()
