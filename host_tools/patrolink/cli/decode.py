@@ -114,10 +114,11 @@ def _write_text(
     out: TextIO,
 ) -> None:
     # The package itself does without numpy.
-    if args.format == "csv" and not args.derive and importlib.util.find_spec("numpy"):
-        from patrolink.report import position_csv, positions
+    if args.format != "jsonl" and not args.derive and importlib.util.find_spec("numpy"):
+        from patrolink.report import position_csv, position_maps, positions
 
-        position_csv.write(positions.read(records, device_keys, stats), out)
+        writers = {"csv": position_csv.write, "geojson": position_maps.write_geojson, "gpx": position_maps.write_gpx}
+        writers[args.format](positions.read(records, device_keys, stats), out)
         return
     from patrolink.core.decoder import Decoder, add_motion
     from patrolink.report import formats

@@ -56,19 +56,31 @@ def write_geojson(rows: Iterable[Row], out: TextIO) -> None:
             point = json_text({"type": "Feature", "geometry": geometry, "properties": properties})
             points.write(separator + point)
             separator = ", "
-        start, end = json_text({"type": "FeatureCollection", "features": []}).split("]")
-        out.write(start)
-        # A LineString has at least two positions (RFC 7946, 3.1.4).
-        for device in (device for device, count in counts.items() if count > 1):
-            geometry = {"type": "LineString", "coordinates": []}
-            line = json_text({"type": "Feature", "geometry": geometry, "properties": {"device": device}})
-            before, after = line.split("]", 1)
-            out.write(before)
-            out.writelines(lines.read(device))
-            out.write(f"]{after}, ")
-        points.seek(0)
-        shutil.copyfileobj(points, out)
-        out.write(f"]{end}\n")
+        write_features(lines, counts, points, out)
+
+
+def write_features(lines: GroupedSpool, counts: Counter[str], points: TextIO, out: TextIO) -> None:
+    """Write a FeatureCollection.
+
+    Args:
+        lines: coordinates of each device's line.
+        counts: number of these.
+        points: the features of the points, with separators.
+        out: the file.
+    """
+    start, end = json_text({"type": "FeatureCollection", "features": []}).split("]")
+    out.write(start)
+    # A LineString has at least two positions (RFC 7946, 3.1.4).
+    for device in (device for device, count in counts.items() if count > 1):
+        geometry = {"type": "LineString", "coordinates": []}
+        line = json_text({"type": "Feature", "geometry": geometry, "properties": {"device": device}})
+        before, after = line.split("]", 1)
+        out.write(before)
+        out.writelines(lines.read(device))
+        out.write(f"]{after}, ")
+    points.seek(0)
+    shutil.copyfileobj(points, out)
+    out.write(f"]{end}\n")
 
 
 def write_gpx(rows: Iterable[Row], out: TextIO) -> None:
@@ -77,18 +89,23 @@ def write_gpx(rows: Iterable[Row], out: TextIO) -> None:
         for row in positions(rows):
             if row["lat_deg"] is not None:
                 tracks.append(row["device"], _gpx_point(row))
-        out.write(_GPX_START)
-        for device in tracks:
-            out.write(f"  <trk>\n    <name>{escape(device)}</name>\n    <trkseg>\n")
-            out.writelines(tracks.read(device))
-            out.write("    </trkseg>\n  </trk>\n")
-        out.write("</gpx>\n")
+        write_tracks(tracks, out)
+
+
+def write_tracks(tracks: GroupedSpool, out: TextIO) -> None:
+    """Write a GPX file with the points of each device's track."""
+    out.write(_GPX_START)
+    for device in tracks:
+        out.write(f"  <trk>\n    <name>{escape(device)}</name>\n    <trkseg>\n")
+        out.writelines(tracks.read(device))
+        out.write("    </trkseg>\n  </trk>\n")
+    out.write("</gpx>\n")
 
 
 def _gpx_point(row: Row) -> str:
-    lines = [f'      <trkpt lat="{_decimal(row["lat_deg"])}" lon="{_decimal(row["lon_deg"])}">\n']
+    lines = [f'      <trkpt lat="{decimal(row["lat_deg"])}" lon="{decimal(row["lon_deg"])}">\n']
     if row["alt_m"] is not None:
-        lines.append(f"        <ele>{_decimal(row['alt_m'])}</ele>\n")
+        lines.append(f"        <ele>{decimal(row['alt_m'])}</ele>\n")
     if row["time"]:
         second, _, fraction = row["time"].rstrip("Z").partition(".")
         text = second + (f".{fraction:0<6}" if int(fraction or 0) else "")
@@ -97,7 +114,7 @@ def _gpx_point(row: Row) -> str:
     return "".join(lines)
 
 
-def _decimal(value: float) -> str:
+def decimal(value: float) -> str:
     """Return a number without an exponent, which xsd:decimal does not have."""
     text = str(value)
     return text if "e" not in text else f"{value:.10f}".rstrip("0")

@@ -7,13 +7,14 @@ from typing import TextIO
 import numpy as np
 import patrolink_enums as enums
 
+from patrolink.core.batch_columns import Columns
 from patrolink.core.decoder import FLAGS, POSITION_COLUMNS
 from patrolink.core.text import csv_cell
 from patrolink.report import positions
 from patrolink.report.positions import PositionBlock
 
 _STATES = 32
-_PART_FRAMES = 512  # formatted together: some 4 MB of text
+PART_FRAMES = 512  # formatted together: some 4 MB of text
 _TEXTS_CACHED = 1 << 16
 
 
@@ -45,26 +46,31 @@ def write(blocks: Iterable[PositionBlock], out: TextIO) -> None:
     """Write positions; an empty cell means unknown. A device id that begins with "-" gets an apostrophe."""
     out.write(",".join(POSITION_COLUMNS) + "\n")
     for block in blocks:
-        for part in block.split(_PART_FRAMES):
+        for part in block.split(PART_FRAMES):
             if len(part.columns["time"]):
                 out.write(_lines(part))
 
 
-def _lines(block: PositionBlock) -> str:
-    columns = block.columns
+def value_texts(columns: Columns) -> dict[str, Iterable[str]]:
+    """Return the texts of the values of each column but the state, in the order of a line; "" for unknown ones."""
     mode = positions.mode(columns)
-    parts: list[Iterable[str]] = [
-        np.datetime_as_string(columns["time"].view("datetime64[ms]"), timezone="UTC").tolist()
-    ]
+    texts: dict[str, Iterable[str]] = {
+        "time": np.datetime_as_string(columns["time"].view("datetime64[ms]"), timezone="UTC").tolist()
+    }
     for name in ("lat", "lon"):
-        texts = list(map(str, (columns[name] / 10_000_000).tolist()))
+        degrees = list(map(str, (columns[name] / 10_000_000).tolist()))
         for i in np.flatnonzero(mode < 2):
-            texts[i] = ""
-        parts.append(texts)
+            degrees[i] = ""
+        texts[name] = degrees
     for name, text in _TEXTS.items():
         values = columns[name] if name != "alt" else np.where(mode < 3, enums.UNKNOWN, columns[name])
-        parts.append(map(text, values.tolist()))
-    parts.append(map(_STATE_TEXTS.__getitem__, columns["state"].tolist()))
+        texts[name] = map(text, values.tolist())
+    return texts
+
+
+def _lines(block: PositionBlock) -> str:
+    columns = block.columns
+    parts = [*value_texts(columns).values(), map(_STATE_TEXTS.__getitem__, columns["state"].tolist())]
     frames = [
         f"{csv_cell(device)},{counter}\n"
         for device, counter in zip(block.devices, block.counters.tolist(), strict=True)

@@ -19,7 +19,7 @@ from patrolink.core.batch_extension import ExtensionDecoder
 from patrolink.core.capture import MAGIC, CaptureWriter, Record
 from patrolink.core.decoder import POSITION_COLUMNS, Decoder, DecoderStats, rfc3339
 from patrolink.core.keys import DeviceKey
-from patrolink.report import formats, position_csv, positions, tables
+from patrolink.report import formats, position_csv, position_maps, positions, tables
 from patrolink_protocol import codec, frame
 from targets import vectors
 
@@ -33,6 +33,11 @@ NOW = 1_700_000_000_123
 HELLO = {"boot": 1, "schema_hash": 2, "heap_kb": 192, "date_floor": 0, "batch_fixes": 60, "minor": 0, "profiles": 1}
 HELLO |= {"rollback_floor": 7, "platform": 1}
 CONTENT = bytes(range(8))
+TEXT_WRITERS = {
+    "csv": position_csv.write,
+    "geojson": position_maps.write_geojson,
+    "gpx": position_maps.write_gpx,
+}
 TABLE_TYPES = ["timestamp[ms]", *["double"] * 6, "int16", "int16", "uint8", *["bool"] * 3, "string", "int64"]
 TEXTS = {"board": b"unix", "firmware": b"1.0", "runtime": b"micropython"}
 
@@ -285,16 +290,20 @@ def test_blocks_of_many_devices_give_the_rows_and_counts_of_the_decoder(parts_de
     records = mixed_records(rnd, keys)
     decoder = Decoder(keys)
     rows = [row for record in records for row in decoder.rows(record) if row["record"] == "position"]
-    expected = io.StringIO()
-    formats.write_csv(rows, expected)
+    expected = {}
+    for name in TEXT_WRITERS:
+        out = io.StringIO()
+        formats.WRITERS[name](rows, out)
+        expected[name] = out.getvalue()
     assert len(rows) > 1000 and len(decoder.stats.rejected) >= 4 and decoder.stats.duplicates
     monkeypatch.setattr(positions, "_CHUNK_RECORDS", 1300)
     monkeypatch.setattr(batch_columns.NumpyDecoder, "block_batches", 700)
     for parts_decoder in parts_decoders:
-        written, stats = io.StringIO(), DecoderStats()
-        position_csv.write(positions.read(records, keys, stats, parts_decoder), written)
-        assert written.getvalue() == expected.getvalue(), f"seed {seed}"
-        assert stats == decoder.stats, f"seed {seed}"
+        for name, write in TEXT_WRITERS.items():
+            out, stats = io.StringIO(), DecoderStats()
+            write(positions.read(records, keys, stats, parts_decoder), out)
+            assert out.getvalue() == expected[name], f"seed {seed}, {name}"
+            assert stats == decoder.stats, f"seed {seed}, {name}"
         for name, write in tables.WRITERS.items():
             write(positions.read(records, keys, DecoderStats(), parts_decoder), tmp_path / name)
             assert table_rows(tmp_path / name, name) == [{key: row[key] for key in POSITION_COLUMNS} for row in rows], (
