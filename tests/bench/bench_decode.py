@@ -2,7 +2,8 @@
 
     python tests/bench/bench_decode.py [fixes, 10000000]    prints the results and writes build/bench/decode.json
 
-Every figure is fixes per CPU second (user and system) of the whole command, with its start. Slower
+Every figure is fixes per CPU second (user and system) of the whole command, with its start; those of wall time are
+beside it, and depend on what else the machine does. Slower
 formats decode a share of the fixes. A peer decodes the same fixes, without authentication, and writes Parquet with
 pyarrow as well; pyarrow itself reads them as CSV.
 """
@@ -44,10 +45,12 @@ FORMATS |= {"geojson": (40, 0, 400), "gpx": (40, 0, 400)}
 EXTENSION_MIN = 3e6  # fixes per CPU second of Parquet with the C codec
 PEER_FIXES = 120_000
 STARTER = """
-import resource, subprocess, sys
+import resource, subprocess, sys, time
+start = time.monotonic()
 subprocess.run(sys.argv[1:], check=True)
+wall = time.monotonic() - start
 usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-print([usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024])
+print([usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss / 1024])
 """
 
 
@@ -80,15 +83,15 @@ def write_capture(path: Path, fixes: int, bodies: list[list[bytes]]) -> int:
     return frames * BATCH
 
 
-def decode(capture: Path, output_format: str, output: Path, module: Path | None) -> tuple[float, float]:
-    """Run `patrolink decode`; return its CPU seconds and its largest memory in MB."""
+def decode(capture: Path, output_format: str, output: Path, module: Path | None) -> tuple[float, float, float]:
+    """Run `patrolink decode`; return its CPU seconds, its seconds, and its largest memory in MB."""
     environment = {**os.environ, "PYTHONPATH": str(module.parent)} if module else dict(os.environ)
     command = [sys.executable, "-m", "patrolink", "decode", str(capture), "--quiet", "--format", output_format]
     # A process of its own: the kernel counts the memory of the one that starts a command as the command's.
     starter = [sys.executable, "-c", STARTER, *command, "--output", str(output)]
     done = subprocess.run(starter, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    seconds, mb = json.loads(done.stdout)
-    return seconds, mb
+    seconds, wall_s, mb = json.loads(done.stdout)
+    return seconds, wall_s, mb
 
 
 def cpu_s(work: Callable[[], Any], rounds: int = 3) -> float:
@@ -143,12 +146,13 @@ def main(fixes: int) -> int:
             if not capture.exists():
                 write_capture(capture, count, bodies)
             for extension in (None, module) if output_format in ("parquet", "csv", "npz") else (None,):
-                seconds, mb = decode(capture, output_format, folder / output_format, extension)
+                seconds, wall_s, mb = decode(capture, output_format, folder / output_format, extension)
                 rate = round(count / seconds)
                 least = EXTENSION_MIN if extension and output_format == "parquet" else rate_min
                 title = f"{output_format}{', C codec' if extension else ''}"
                 compared = peers if output_format == "parquet" else {}
                 add(title, rate, "fixes/s", f">= {least:.0f}" if least else "", rate >= least, compared)
+                add(f"{title}, wall time", round(count / wall_s), "fixes/s", "", True, {})
                 add(f"{title}, memory", round(mb), "MB", f"<= {mb_max}", mb <= mb_max, {})
             if output_format == "csv":
                 table = folder / "table.parquet"
