@@ -2,10 +2,9 @@
 
     python tests/bench/bench_decode.py [fixes, 10000000]    prints the results and writes build/bench/decode.json
 
-Every figure is fixes per CPU second (user and system) of the whole command, with its start; those of wall time are
-beside it, and depend on what else the machine does. Slower
-formats decode a share of the fixes. A peer decodes the same fixes, without authentication, and writes Parquet with
-pyarrow as well; pyarrow itself reads them as CSV.
+Every figure is fixes per CPU second (user and system) of the whole command, with its start; those of wall time
+depend on what else the machine does. Slower formats decode a share of the fixes. A peer decodes the same fixes, without
+authentication, and writes Parquet with pyarrow as well; pyarrow itself reads them as CSV.
 """
 
 import json
