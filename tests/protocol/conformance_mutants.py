@@ -101,7 +101,7 @@ def failing_device_cases(number: int | None, cases: list[Case], first: bool = Tr
 
     described = profile.load(ROOT / "boards" / _BOARD / "conformance.toml", DEVICE)
     with tempfile.TemporaryDirectory() as folder:
-        run_testee(["init", folder])
+        run_testee(["init", _BOARD, folder])
         ((name, key),) = keys.load(Path(folder) / "keys.toml").items()
         stimuli = {n: [word.replace(_FOLDER, folder) for word in words] for n, words in described.stimuli.items()}
         command = [sys.executable, __file__, "--serve-agent", "-1" if number is None else str(number), folder]

@@ -8,8 +8,10 @@ is not true is a false failure: the agent is the same in all runs.
 Results go to build/bench/conformance_runs.json.
 """
 
+import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,7 +19,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "bench"))
 
 import bench_rows  # noqa: E402
+from patrolink.emulator.boards.device import end_with_parent  # noqa: E402
 
 TESTEES = (("linux", "pipe"), ("mps2_an385", "pipe"), ("unix", "broker"))
 VERDICTS = ("passed", "failed", "non_strict", "not_applicable", "inconclusive", "skipped")
@@ -46,29 +48,30 @@ class Outcome(NamedTuple):
     seconds: float
 
 
-@contextmanager
+@contextlib.contextmanager
 def load() -> Iterator[None]:
     """Keep one core busy."""
     core = min(os.sched_getaffinity(0))
     program = f"import os; os.sched_setaffinity(0, {{{core}}})\nwhile True: pass"
-    with subprocess.Popen([sys.executable, "-c", program]) as process:
+    with subprocess.Popen(end_with_parent([sys.executable, "-c", program])) as process:
         try:
             yield
         finally:
             process.kill()
 
 
-@contextmanager
+@contextlib.contextmanager
 def target(board: str, carriage: str, work: Path) -> Iterator[str]:
     """Yield the target of a new device in a folder."""
     folder = f"build/testee/{board}"
-    subprocess.run([*AGENT, "init", folder], cwd=work, check=True)
     if carriage == "pipe":
         yield f"exec:{' '.join(AGENT)} pipe {board} {folder}"
         return
-    log = (work / "site.log").open("wb")
-    program = [*AGENT, "broker", board, folder]
-    with log, subprocess.Popen(program, cwd=work, stdout=subprocess.PIPE, stderr=log, text=True) as site:
+    program = end_with_parent([*AGENT, "broker", board, folder])
+    with (
+        (work / "site.log").open("wb") as log,
+        subprocess.Popen(program, cwd=work, stdout=subprocess.PIPE, stderr=log, text=True) as site,
+    ):
         try:
             assert site.stdout is not None
             yield site.stdout.readline().strip()
@@ -76,16 +79,18 @@ def target(board: str, carriage: str, work: Path) -> Iterator[str]:
             site.terminate()
 
 
-def run(board: str, carriage: str) -> Outcome:
-    """Run the device tier once."""
+def run(board: str, carriage: str, device: Path) -> Outcome:
+    """Run the device tier once on a copy of a new device, a folder."""
     profile = ROOT / "boards" / board / ("conformance.toml" if carriage == "pipe" else "conformance-broker.toml")
-    with tempfile.TemporaryDirectory(prefix="patrolink-runs-") as name, target(board, carriage, Path(name)) as text:
+    with tempfile.TemporaryDirectory(prefix="patrolink-runs-") as name, contextlib.ExitStack() as stack:
         work = Path(name)
+        shutil.copytree(device, work / "build" / "testee" / board)
+        text = stack.enter_context(target(board, carriage, work))
         options = ["--tier", "device", "--profile", str(profile), "--keys", f"build/testee/{board}/keys.toml", "--json"]
         command = [sys.executable, "-m", "patrolink", "validate", text, *options, "--limit", str(LIMIT_S)]
         environment = {**os.environ, "XDG_STATE_HOME": str(work / "state")}
         start = time.monotonic()
-        done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True)
+        done = subprocess.run(end_with_parent(command), cwd=work, env=environment, capture_output=True, text=True)
         return outcome(done, time.monotonic() - start)
 
 
@@ -110,9 +115,11 @@ def main(runs: int, jobs: int) -> int:
     failures = 0
     rows = []
     print(f"{'testee':20} {'runs':>4} " + " ".join(f"{name:>14}" for name in VERDICTS) + f" {'longest s':>10}")
-    with load(), ThreadPoolExecutor(jobs) as pool:
+    with tempfile.TemporaryDirectory() as folder, load(), ThreadPoolExecutor(jobs) as pool:
         for board, carriage in TESTEES:
-            done = list(pool.map(lambda _, pair=(board, carriage): run(*pair), range(runs)))  # type: ignore[misc]
+            device = Path(folder) / board
+            subprocess.run([*AGENT, "init", board, str(device)], check=True)
+            done = list(pool.map(run, *zip(*[(board, carriage, device)] * runs, strict=True)))
             counts = [sum(result.counts.get(f"cases_{name}", 0) for result in done) for name in VERDICTS]
             longest_s = max(result.seconds for result in done)
             print(

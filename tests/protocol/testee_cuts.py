@@ -16,6 +16,7 @@ Results go to build/bench/testee_cuts.json.
 
 import json
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -36,7 +37,7 @@ from patrolink.conformance.evidence import Answer, send, stimulus, wait  # noqa:
 from patrolink.conformance.testee.device_pipe import DevicePipe  # noqa: E402
 from patrolink.core import clock, keys  # noqa: E402
 from patrolink.core.keys import DeviceKey  # noqa: E402
-from patrolink.emulator.testee.__main__ import DEVICE  # noqa: E402
+from patrolink.emulator.testee import __main__ as testee  # noqa: E402
 from patrolink.emulator.testee.virtual_firmware import CUT_LINE  # noqa: E402
 from patrolink.hub.infra.downlink import Downlink  # noqa: E402
 from patrolink_protocol.frame import UPLINK, Channel  # noqa: E402
@@ -98,24 +99,28 @@ class Run:
         }
 
 
+def prepare(folder: Path) -> None:
+    """Create the folder of a new device."""
+    assert testee.main(["init", BOARD, str(folder)]) == 0
+    keys.write(folder / "keys.toml", {testee.DEVICE: SECRET})
+    (folder / "settings.json").write_text(json.dumps(SETTINGS), encoding="utf-8")
+
+
 def patrol(cut: int, work: Path) -> Run:
     """Run the patrol with the power cut in a flash operation."""
-    work.mkdir()
-    keys.write(work / "keys.toml", {DEVICE: SECRET})
-    (work / "settings.json").write_text(json.dumps(SETTINGS), encoding="utf-8")
     words = ["sos", "off", "link off", "link on"]
     stimuli = {word: ["sh", "-c", f"echo {word} >{work}/buttons"] for word in words}
     command = [sys.executable, "-m", "patrolink.emulator.testee", "pipe", BOARD, str(work), str(cut)]
-    testee = DevicePipe(command, clock.monotonic_ms, stimuli, virtual=True)
+    device = DevicePipe(command, clock.monotonic_ms, stimuli, virtual=True)
     answers: list[Answer] = []
-    testee.start()
+    device.start()
     try:
-        testee.begin()
+        device.begin()
         for step in _steps(answers):
-            answers += testee.perform(step)
+            answers += device.perform(step)
     finally:
-        ending = testee.stop()
-    channel = Channel(SECRET, DEVICE.encode(), UPLINK)
+        ending = device.stop()
+    channel = Channel(SECRET, testee.DEVICE.encode(), UPLINK)
     frames = []
     for answer in answers:
         reading = reference.read(bytes.fromhex(answer.text), channel)
@@ -136,9 +141,9 @@ def patrol(cut: int, work: Path) -> Run:
 
 def _steps(answers: list[Answer]) -> Iterator[Any]:
     """Yield the steps of the patrol; `answers` has what arrived before."""
-    downlink = Downlink({DEVICE: DeviceKey(SECRET)})
+    downlink = Downlink({testee.DEVICE: DeviceKey(SECRET)})
     request = {"command_id": 1, "action": STATUS, "expires_ms": 4_000_000_000_000, "operator": b"cuts"}
-    command = downlink.seal(DEVICE, m.COMMAND, {**request, "number": None, "name": b"", "value": b""})
+    command = downlink.seal(testee.DEVICE, m.COMMAND, {**request, "number": None, "name": b"", "value": b""})
     actions = (
         (COMMAND_MS, lambda: send(command)),
         (LINK_OFF_MS, lambda: stimulus("link off")),
@@ -158,11 +163,11 @@ def _steps(answers: list[Answer]) -> Iterator[Any]:
 
 def _resolve(answers: list[Answer], downlink: Downlink) -> bytes:
     """Return the frame that resolves the newest SOS that has arrived."""
-    channel = Channel(SECRET, DEVICE.encode(), UPLINK)
+    channel = Channel(SECRET, testee.DEVICE.encode(), UPLINK)
     messages = [reference.read(bytes.fromhex(answer.text), channel)["message"] for answer in answers]
     event_id = max((message["event_id"] for message in messages if message["message"] == "event"), default=0)
     values = {"event_id": event_id, "state": RESOLVED, "time_ms": 1_900_000_000_000, "eta_s": None, "who": b"station"}
-    frame: bytes = downlink.seal(DEVICE, m.EVENT_STATE, values)
+    frame: bytes = downlink.seal(testee.DEVICE, m.EVENT_STATE, values)
     return frame
 
 
@@ -234,10 +239,13 @@ class Table:
 def run(every: int, first: int = 0) -> Table:
     """Run the patrol with a cut in every n-th flash operation, until it has no further one."""
     table = Table()
-    with tempfile.TemporaryDirectory(prefix="patrolink-cuts-") as folder:
+    with tempfile.TemporaryDirectory(prefix="patrolink-cuts-") as name:
+        folder = Path(name)
+        prepare(folder / "new")
         cut = first
         while True:
-            result = patrol(cut, Path(folder) / str(cut))
+            result = patrol(cut, Path(shutil.copytree(folder / "new", folder / str(cut))))
+            shutil.rmtree(folder / str(cut))
             if result.cut_ms is None:
                 return table
             table.add(result)

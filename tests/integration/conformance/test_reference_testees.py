@@ -34,7 +34,7 @@ def board(request, monkeypatch, tmp_path):
         pytest.skip(f"{request.param}: apt-get install {' '.join(missing)}")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    assert run_agent(["init", f"build/testee/{request.param}"]) == 0
+    assert run_agent(["init", request.param, f"build/testee/{request.param}"]) == 0
     return request.param
 
 

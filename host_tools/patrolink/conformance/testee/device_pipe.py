@@ -37,6 +37,7 @@ from patrolink.core.text import plural
 _LINK = 0xFFFFFFFD
 _LINK_PACKET = struct.Struct("<IB")
 _LINK_CODES = {CUT: 0, RESTORE: 1, HOLD: 2, RELEASE: 3}
+_ADVANCE_MS = 10_000  # in steps, so that a slow device is no hanging one
 _ADVANCE_TIMEOUT_S = 30.0
 _PACKET_TIMEOUT_S = 2.0  # for the rest of a packet
 
@@ -138,7 +139,15 @@ class DevicePipe(DeviceTestee):
     def _next_virtual(self, timeout_ms: int) -> str | None:
         """Run the device up to a time; an arrival ends the call, and the device waits for the next time."""
         assert self._child is not None
-        target_ms = self._device_ms + timeout_ms
+        end_ms = self._device_ms + timeout_ms
+        while True:
+            target_ms = min(end_ms, self._device_ms + _ADVANCE_MS)
+            arrival = self._advance(target_ms)
+            if arrival is not None or target_ms == end_ms:
+                return arrival
+
+    def _advance(self, target_ms: int) -> str | None:
+        assert self._child is not None
         self._child.write(TIME_PACKET.pack(TIME, target_ms))
         while True:
             packet = self._child.read(_take_packet, _ADVANCE_TIMEOUT_S)

@@ -35,16 +35,19 @@ class Lockstep:
         work: Folder for image, FIFOs and straps.
         scheduler: Virtual clock that the board follows.
         limit_s: Wall time of one life in seconds; a board that hangs is killed after it.
+        elf: Firmware; None: build that of the board if necessary, and copy it to `work`.
 
     Attributes:
         on_bytes: UART number to callback for bytes that the board sends.
         on_boot: Callback for each boot with its cause, one of `CAUSES`.
     """
 
-    def __init__(self, board: Board, work: Path, scheduler: Scheduler, limit_s: float = 600) -> None:
+    def __init__(
+        self, board: Board, work: Path, scheduler: Scheduler, limit_s: float = 600, elf: Path | None = None
+    ) -> None:
         self._board = board
         # Copy the image, so that all lives run the same one even if it is rebuilt meanwhile.
-        self._elf = Path(shutil.copy(qemu.build_image(board), work))
+        self._elf = elf or Path(shutil.copy(qemu.build_image(board), work))
         self._work = work
         self._limit_s = limit_s
         self.scheduler = scheduler

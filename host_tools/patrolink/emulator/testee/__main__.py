@@ -1,6 +1,6 @@
 """Run our own agent as a testee of `patrolink validate`.
 
-usage: python -m patrolink.emulator.testee init FOLDER            create FOLDER/keys.toml, the key of a new device
+usage: python -m patrolink.emulator.testee init BOARD FOLDER      a new device: FOLDER/keys.toml, and its firmware
        python -m patrolink.emulator.testee pipe BOARD FOLDER [CUT]
                                                                   linux, mps2_an385: on a pipe, with a virtual clock
        python -m patrolink.emulator.testee broker BOARD FOLDER    any emulated board: at a broker, in real time
@@ -14,6 +14,7 @@ after each line a line comes from the FIFO `done`.
 Exit code: 0 when the kit has closed the pipe, or after a stop signal, 2 for a wrong argument.
 """
 
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -23,6 +24,16 @@ from patrolink.core.errors import UserError
 from patrolink.emulator.testee.kit_pipe import KitGoneError
 
 DEVICE = "testee"
+
+
+def _init(name: str, folder: Path) -> None:
+    keys.create(folder / "keys.toml", DEVICE)
+    board = boards.find(name)
+    if board.image is not None:
+        from patrolink.emulator.boards import qemu
+        from patrolink.emulator.testee.virtual_firmware import FIRMWARE
+
+        shutil.copy(qemu.build_image(board), folder / FIRMWARE)
 
 
 def _pipe(name: str, folder: Path, cut: int = -1) -> None:
@@ -59,8 +70,8 @@ def _broker(name: str, folder: Path) -> None:
 def main(arguments: list[str]) -> int:
     """Run the command; return the exit code."""
     try:
-        if len(arguments) == 2 and arguments[0] == "init":
-            keys.create(Path(arguments[1]) / "keys.toml", DEVICE)
+        if len(arguments) == 3 and arguments[0] == "init":
+            _init(arguments[1], Path(arguments[2]))
         elif len(arguments) == 3 and arguments[0] == "broker":
             _broker(arguments[1], Path(arguments[2]).absolute())
         elif len(arguments) in (3, 4) and arguments[0] == "pipe":

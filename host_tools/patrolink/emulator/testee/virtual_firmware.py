@@ -19,6 +19,7 @@ _BYTE_MS = 10 * 1000 / 115200
 _LIFE_S = 86_400.0  # wall time of one life; the kit ends a device that hangs sooner
 _SEED = 1
 _DARK_MS = 1000  # between a power cut and the next start
+FIRMWARE = "firmware.elf"  # in the folder
 CUT_LINE = "-- power cut at"  # and the time: in console.log
 
 
@@ -44,7 +45,7 @@ class VirtualFirmware(VirtualSite):
         self._heap_kb, self._flash_kb = board.heap_kb, board.image.flash_kb
         self._modem = Modem(self.scheduler, self.network, "quectel", _SEED, self._from_modem, self._network_ms)
         self._console = (folder / "console.log").open("ab", buffering=0)
-        self._link = Lockstep(board, folder, self.scheduler, _LIFE_S)
+        self._link = Lockstep(board, folder, self.scheduler, _LIFE_S, folder / FIRMWARE)
         self._link.on_bytes = {
             qemu.CONSOLE_UART: self._on_console,
             qemu.MODEM_UART: self._modem.feed,
