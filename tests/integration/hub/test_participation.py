@@ -4,6 +4,7 @@ import asyncio
 import socket
 
 import pytest
+from patrolink.emulator.footprint import footprint
 from patrolink.hub.dispatch.message_queue import MessageQueue
 from patrolink.hub.dispatch.messages import VoiceFrame
 from patrolink.hub.dispatch.participation import GroupParticipation
@@ -203,6 +204,22 @@ def test_voice_is_heard_once_even_if_it_arrives_before_floor_taken(duty):
         ("vest-1", False, 160, b"voice"),
     ]
     assert duty.metrics.refused["dispatcher voice"] == 2, "a repeated packet, and one under another key"
+
+
+def test_state_of_two_bursts_of_a_group_is_kept(duty):
+    """The packets of the burst before are late, and are still told from forged ones. Older ones are forgotten."""
+    for ssrc in range(100, 2100):
+        duty.receiver.burst_began(GROUP, ssrc)
+        duty.hear(ssrc, 0)
+    assert not duty.metrics.refused["dispatcher voice"]
+    duty.hear(2098, 0)
+    duty.hear(2098, 1)
+    assert duty.metrics.refused["dispatcher voice"] == 1, "a repeated packet of the burst before"
+    assert footprint(duty.receiver, "patrolink.hub.infra.") < 64 << 10
+    duty.receiver.remove(GROUP, duty.participation)
+    for index in range(2):
+        duty.hear(2099, index)
+    assert duty.metrics.refused["dispatcher voice"] == 1, "nobody listens"
 
 
 def test_new_key_of_a_group_replaces_the_older_one(duty):

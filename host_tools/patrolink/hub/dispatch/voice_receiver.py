@@ -17,7 +17,7 @@ from patrolink.hub.infra.metrics import Metrics
 from patrolink.hub.infra.udp import UdpSocket
 from patrolink.hub.voice.recording_writer import OPUS, PCMA
 
-_MAX_BURSTS = 1000  # whose state is kept
+_BURSTS_OF_GROUP = 2  # whose state is kept: the current one, and the one before, whose last packets may be late
 _MAX_EARLY = 64  # packets that arrived before the Floor Taken of their burst
 
 
@@ -38,10 +38,11 @@ class _Key(NamedTuple):
 
 @dataclass(eq=False)
 class _Group:
-    """Keys, the current one first, and listeners of a group."""
+    """Keys, the current one first, listeners, and SSRCs of the newest bursts of a group, oldest first."""
 
     keys: list[_Key] = field(default_factory=list)
     listeners: list[VoiceListener] = field(default_factory=list)
+    ssrcs: list[int] = field(default_factory=list)
 
     def use(self, key: GroupKey) -> None:
         if not self.keys or self.keys[0].number != key.number:
@@ -50,7 +51,7 @@ class _Group:
 
 @dataclass(eq=False)
 class _Burst:
-    group: int
+    group: _Group
     stream: srtp.SrtpStream = field(default_factory=srtp.SrtpStream)
     decoder: OpusDecoder | None = None
 
@@ -65,7 +66,7 @@ class VoiceReceiver:
     def __init__(self, sock: UdpSocket, clock: Clock, metrics: Metrics) -> None:
         self._sock, self._metrics = sock, metrics
         self._groups: dict[int, _Group] = {}
-        self._bursts: dict[int, _Burst] = {}  # by SSRC, oldest first
+        self._bursts: dict[int, _Burst] = {}  # of the groups, by SSRC
         self._early: deque[tuple[int, bytes]] = deque(maxlen=_MAX_EARLY)
         self._reader = DatagramReader(sock, _admit, self._on_datagram, clock, metrics)
 
@@ -98,7 +99,7 @@ class VoiceReceiver:
         if group is not None:
             group.listeners.remove(listener)
             if not group.listeners:
-                del self._groups[number]
+                self._forget(number)
 
     def context(self, number: int) -> srtp.SrtpTransform:
         """Return the SRTP context of the current key of a group that has a listener."""
@@ -111,19 +112,27 @@ class VoiceReceiver:
 
     def group_ended(self, group: int) -> None:
         """Forget a group, and inform its listeners; see DispatcherLink."""
-        ended = self._groups.pop(group, None)
-        for listener in ended.listeners if ended else ():
+        for listener in self._forget(group):
             listener.group_ended()
+
+    def _forget(self, number: int) -> list[VoiceListener]:
+        """Forget a group with its bursts; return its listeners."""
+        group = self._groups.pop(number, None) or _Group()
+        for ssrc in group.ssrcs:
+            del self._bursts[ssrc]
+        return group.listeners
 
     # --- voice --------------------------------------------------------------------------------------------------------
 
     def burst_began(self, number: int, ssrc: int) -> None:
-        """Take packets of an SSRC as voice of a group from now on. Every listener calls it."""
+        """Take packets of an SSRC as voice of a group from now on. Every listener of the group calls it."""
         if ssrc in self._bursts:
             return
-        self._bursts[ssrc] = _Burst(number)
-        if len(self._bursts) > _MAX_BURSTS:
-            del self._bursts[next(iter(self._bursts))]
+        group = self._groups[number]
+        self._bursts[ssrc] = _Burst(group)
+        group.ssrcs.append(ssrc)
+        if len(group.ssrcs) > _BURSTS_OF_GROUP:
+            del self._bursts[group.ssrcs.pop(0)]
         early = [packet for packet in self._early if packet[0] == ssrc]
         for packet in early:
             self._early.remove(packet)
@@ -141,9 +150,7 @@ class VoiceReceiver:
 
     def _receive(self, ssrc: int, packet: bytearray) -> None:
         burst = self._bursts[ssrc]
-        group = self._groups.get(burst.group)
-        if group is None:
-            return
+        group = burst.group
         n = _open(group, packet, burst.stream)
         if not n:
             self._metrics.refused["dispatcher voice"] += 1
