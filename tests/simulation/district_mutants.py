@@ -3,8 +3,9 @@
 python tests/simulation/district_mutants.py [PART OF A NAME] [--jobs N]
                                         default: all mutants of district_mutants.toml, a job for each core
 
-Each mutant runs in a separate process, for seeds until one shows a violation. Prints a table of mutant, file, rule
-that it breaks, and seed, and writes it to build/bench/district_mutants.json. Exit code 1 if a mutant survives.
+Each mutant runs in a separate process, for seeds until one shows a violation. One with `quiet_minutes` runs that long,
+and without faults. Prints a table of mutant, file, rule that it breaks, and seed, and writes it to
+build/bench/district_mutants.json. Exit code 1 if a mutant survives.
 """
 
 import argparse
@@ -35,12 +36,15 @@ class _Detected(Exception):
 def run_seeds(mutant: dict[str, str]) -> dict[str, Any]:
     """Run seeds until one shows a violation; return seed, rule and text. This process has the mutant."""
     single_faults.activate(mutant)
-    from patrolink.emulator.scenarios.district.faults import DistrictFaults
+    from patrolink.emulator.scenarios.district.faults import NO_FAULTS, DistrictFaults
     from patrolink.emulator.scenarios.district.simulation import District
 
     faults = DistrictFaults(*(hours / INTENSITY for hours in dataclasses.astuple(DistrictFaults())))
+    minutes = MINUTES
+    if "quiet_minutes" in mutant:
+        minutes, faults = int(mutant["quiet_minutes"]), NO_FAULTS
     for seed in range(1, SEEDS + 1):
-        district = District(DEVICES, MINUTES / 60, seed, faults)
+        district = District(DEVICES, minutes / 60, seed, faults)
 
         def stop_early(part: float, district: District = district) -> None:
             if district.violations:

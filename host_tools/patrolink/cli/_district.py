@@ -1,7 +1,10 @@
 """`patrolink emulate --district`: a whole district on a virtual clock."""
 
 import argparse
-import math
+import contextlib
+import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from patrolink.core import notes
@@ -15,13 +18,16 @@ if TYPE_CHECKING:
 _DEVICES_MAX = 1124
 _HOURS_MAX = 1000
 
+Log = Callable[[float, str, str], None]
+
 
 def run(args: argparse.Namespace) -> int:
     """Run a district, print its report and violations, and return the exit code."""
     if not 2 <= args.district <= _DEVICES_MAX or args.hours is None or not 0 < args.hours <= _HOURS_MAX:
         raise UserError(f"--district must be from 2 to {_DEVICES_MAX}, and needs --hours above 0, up to {_HOURS_MAX}")
-    district = _make(args, args.hours)
-    with Progress("emulate", args.hours, "hours") as progress:
+    with contextlib.ExitStack() as stack:
+        district = _make(args, args.hours, _open_log(args, stack))
+        progress = stack.enter_context(Progress("emulate", args.hours, "hours"))
         report = district.run(lambda part: progress.update(part * args.hours, args.hours))
     for violation in district.violations:
         if args.json:
@@ -29,9 +35,9 @@ def run(args: argparse.Namespace) -> int:
         else:
             notes.error(f"{violation.rule} at {violation.at_s:.3f} s: {violation.text}")
     if report["violations"]:
-        minutes = _shortest_prefix_min(args)
+        minutes = _shortest_prefix_min(args, district.violations[0].at_s)
         command = f"patrolink emulate --district {args.district} --hours {minutes / 60!r} --seed {args.seed}"
-        notes.error(f"seed {args.seed} breaks an invariant; the shortest run that shows one: {command}")
+        notes.error(f"seed {args.seed} breaks an invariant; the shortest run that was found to show one: {command}")
     if args.json:
         print_summary(report)
     else:
@@ -40,17 +46,39 @@ def run(args: argparse.Namespace) -> int:
     return 1 if report["violations"] else 0
 
 
-def _make(args: argparse.Namespace, hours: float) -> "District":
+def _open_log(args: argparse.Namespace, stack: contextlib.ExitStack) -> Log | None:
+    """Return what writes the log of the device that --follow names; None without it."""
+    if args.follow is None:
+        return None
+    if not args.out or not re.fullmatch("d[0-9]{4}", args.follow) or int(args.follow[1:]) >= args.district:
+        raise UserError(f"--follow needs --out DIR and the id of a device, d0000 to d{args.district - 1:04d}")
+    folder = Path(args.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    file = stack.enter_context((folder / f"{args.follow}.log").open("w", buffering=1, encoding="utf-8"))
+
+    def write(seconds: float, device: str, text: str) -> None:
+        if device == args.follow:
+            print(f"{seconds:10.3f} {text}", file=file)
+
+    return write
+
+
+def _make(args: argparse.Namespace, hours: float, log: Log | None = None) -> "District":
     from patrolink.emulator.scenarios.district.faults import NO_FAULTS, DistrictFaults
     from patrolink.emulator.scenarios.district.simulation import District
 
-    return District(args.district, hours, args.seed, NO_FAULTS if args.no_faults else DistrictFaults())
+    faults = NO_FAULTS if args.no_faults else DistrictFaults()
+    return District(args.district, hours, args.seed, faults, log=log)
 
 
-def _shortest_prefix_min(args: argparse.Namespace) -> int:
+def _shortest_prefix_min(args: argparse.Namespace, shown_s: float) -> int:
     from patrolink.emulator.scenarios.district.prefix import shortest_prefix_min
 
-    def fails(minutes: int) -> bool:
-        return bool(_make(args, minutes / 60).run()["violations"])
+    with Progress("emulate: shorter run", None, "minutes") as progress:
 
-    return shortest_prefix_min(fails, math.ceil(args.hours * 60))
+        def fails(tried: int) -> bool:
+            progress.update(0, tried)
+            district = _make(args, tried / 60)
+            return bool(district.run(lambda part: progress.update(part * tried, tried))["violations"])
+
+        return shortest_prefix_min(fails, args.hours * 60, shown_s / 60)

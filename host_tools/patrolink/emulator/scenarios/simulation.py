@@ -4,11 +4,8 @@ A frame counts as recorded when the agent's storage has accepted it.
 """
 
 import functools
-import gc
 import ssl
-import sys
 import tempfile
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ from patrolink_protocol import decode
 
 from patrolink.emulator.boards import agent_loader
 from patrolink.emulator.boards.virtual_hal import Line, PowerCut, Reset, VirtualHal
+from patrolink.emulator.footprint import footprint
 from patrolink.emulator.network import certificates
 from patrolink.emulator.network.carrier import Profile
 from patrolink.emulator.scenarios.environment import DEVICE, HOST, HOUR_MS, Environment
@@ -87,6 +85,7 @@ class Simulation(Environment):
             **(settings or {}),
         }
         self.device: Any = None
+        self._booted: Any = None  # the agent, also while it is being built
         self._recorded: set[int] = set()
         self._done = False
         self.schedule_faults(faults)
@@ -161,7 +160,7 @@ class Simulation(Environment):
 
     def _sample(self) -> None:
         """Sample the memory of the agent's objects."""
-        size = footprint(self.device)
+        size = footprint(self.device, "patrolink.")
         report = self.report
         report.agent_min_bytes = min(report.agent_min_bytes or size, size)
         report.agent_max_bytes = max(report.agent_max_bytes, size)
@@ -196,7 +195,10 @@ class Simulation(Environment):
         """Run from power-on to whatever ends this life."""
         self.hal.boot()
         try:
-            self.device = self.program.Device(self.config, self.hal, self.log_line)
+            # It may thin frames, and lose power, before its constructor has ended.
+            self._booted = self.program.Device.__new__(self.program.Device)
+            self._booted.__init__(self.config, self.hal, self.log_line)
+            self.device = self._booted
             self._watch(self.device)
             # The hello was sent during construction.
             self.device.run()
@@ -220,10 +222,11 @@ class Simulation(Environment):
         return self.device.reporter.open_rows() if self.device is not None else 0
 
     def _count(self) -> None:
-        device, self.device = self.device, None
-        if device is not None:
-            self.report.reconnects += max(0, device.session.connects - 1)
-            self.report.thinned += device.outbox.thinned
+        if self.device is not None:
+            self.report.reconnects += max(0, self.device.session.connects - 1)
+        outbox = getattr(self._booted, "outbox", None)
+        self.report.thinned += outbox.thinned if outbox is not None else 0
+        self.device = self._booted = None
 
     def _finish(self, hours: float) -> Report:
         report = self.report
@@ -237,25 +240,3 @@ class Simulation(Environment):
         if report.fixes:
             report.flash_bytes_per_fix = round(self.hal.flash.written / report.fixes, 2)
         return report
-
-
-def footprint(root: Any, without: str = "patrolink.") -> int:
-    """Return the size in bytes of all objects that an object holds, itself included.
-
-    Args:
-        root: The object.
-        without: Objects whose class is in a package of this prefix do not count, nor what only they hold.
-    """
-    visited: set[int] = set()
-    total = 0
-    stack = [root]
-    while stack:
-        item = stack.pop()
-        if id(item) in visited or isinstance(item, type | types.ModuleType | types.FunctionType | ssl.SSLContext):
-            continue
-        if type(item).__module__.startswith(without) or isinstance(item, types.FrameType):
-            continue
-        visited.add(id(item))
-        total += sys.getsizeof(item)
-        stack += gc.get_referents(item)
-    return total

@@ -68,6 +68,7 @@ class Board:
     """
 
     sos_at_power_on = 0.1
+    _booted: Any = None  # the agent, also while it is being built
 
     def __init__(
         self,
@@ -182,7 +183,10 @@ class Board:
             self._power_bounces = False
             self.hal.flash.cut_after = self.random.randrange(_BOUNCE_BYTES)
         try:
-            self.device = self._program.Device(self.config, self.hal, self._log_line)
+            # It may thin frames, and lose power, before its constructor has ended.
+            self._booted = self._program.Device.__new__(self._program.Device)
+            self._booted.__init__(self.config, self.hal, self._log_line)
+            self.device = self._booted
             self._watch(self.device)
             if self.random.random() < self.sos_at_power_on:
                 self._scheduler.after(1000, lambda: self.hal.press(b"sos"))  # before the device knows the time
@@ -210,13 +214,16 @@ class Board:
     @property
     def thinned(self) -> int:
         """Number of frames that the outbox has given up to keep newer ones, over all boots."""
-        return self._thinned + (self.device.outbox.thinned if self.device is not None else 0)
+        outbox = getattr(self._booted, "outbox", None)
+        return self._thinned if outbox is None else self._thinned + int(outbox.thinned)
 
     def _end_boot(self) -> None:
+        if self.thinned > self._thinned:
+            self._monitor.log(self.name, f"frames thinned in this boot: {self.thinned - self._thinned}")
+        self._thinned = self.thinned
         if self.device is not None:
-            self._thinned += self.device.outbox.thinned
             self._note_reset()
-        self.device = None
+        self.device = self._booted = None
         if isinstance(self.hal, StackHal):
             self.hal.stop_sensors()
 
@@ -253,7 +260,11 @@ class Board:
 
     def _log_line(self, text: str) -> None:
         self.log.append(f"{self._scheduler.now / 1000:10.3f} {text}")
+        self._note_log(text)
         self._show(text)
+
+    def _note_log(self, text: str) -> None:
+        self._monitor.log(self.name, f"| {text}")
 
     def _show(self, text: str) -> None:
         """Report what the wearer is shown: the log is the display of this board."""

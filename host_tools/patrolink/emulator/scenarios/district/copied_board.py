@@ -25,5 +25,8 @@ class CopiedBoard(Board):
     def _note_reset(self) -> None:
         """The original has not lost its memory."""
 
+    def _note_log(self, text: str) -> None:
+        self._monitor.log(self.name, f"| copy: {text}")
+
     def _show(self, text: str) -> None:
         """The wearer of the copy is not the one who is to be informed."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from patrolink.hub.app import Hub
 from patrolink.hub.config import HubContext
 
 _RESTART_MS = 2000  # as the service manager does
+_SETTLED_MS = 60_000  # after which a hub has heard of all devices again
 _LIVES_MAX = 8  # whose memory is kept: to give it back takes a garbage collection
 
 
@@ -103,6 +105,11 @@ class HubProcess:
         self.ready_at_ms = self._scheduler.now
         self._on_ready(hub, loop)
 
+    @property
+    def settled(self) -> Hub | None:
+        """The hub if it has served for some time, else None."""
+        return self.hub if self._scheduler.now - self.ready_at_ms >= _SETTLED_MS else None
+
     def _on_exception(self, context: dict[str, Any]) -> None:
         error = context.get("exception")
         self._monitor.violate("hub", f"{context['message']}: {type(error).__name__}: {error}")
@@ -113,7 +120,11 @@ class HubProcess:
         assert hub is not None
         counts, refused = hub.metrics.counts, hub.metrics.refused
         accepted, repeated, barred = counts["frames"], counts["frames_repeated"], refused["frame barred"]
+        refused_before = Counter(refused)
         on_record(record)
+        reasons = ", ".join(refused - refused_before)
+        if reasons:
+            self._monitor.frame_refused(record.device, record.frame, reasons)
         if self._loop is None or self._loop.is_closed():
             return  # it was killed meanwhile, and gets the frame again
         if refused["frame barred"] > barred:

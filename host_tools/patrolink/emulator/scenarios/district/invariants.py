@@ -48,6 +48,7 @@ class Monitor:
     Args:
         scheduler: Virtual clock.
         unix_ms: True time.
+        log: Called with seconds, a device and a line of text about what happens to it.
 
     Attributes:
         violations: What was broken, at most _MAX_REPORTED.
@@ -63,12 +64,14 @@ class Monitor:
         sos: Rules about SOS and their answers.
     """
 
-    def __init__(self, scheduler: Scheduler, unix_ms: Callable[[], int]) -> None:
-        self._scheduler = scheduler
+    def __init__(
+        self, scheduler: Scheduler, unix_ms: Callable[[], int], log: Callable[[float, str, str], None] | None
+    ) -> None:
+        self._scheduler, self._log = scheduler, log
         self.violations: list[Violation] = []
         self.count = 0
         self.sums: Counter[str] = Counter()
-        self.recorded: dict[str, set[int]] = {}
+        self.recorded: dict[str, dict[int, float]] = {}  # counters of each device, and when they were recorded
         self.processed: dict[str, set[int]] = {}
         self.storage_is_full = False
         self.storage_full_ms = -math.inf
@@ -99,6 +102,11 @@ class Monitor:
         """Hash of all events so far."""
         return self._trace.hexdigest()
 
+    def log(self, device: str, text: str) -> None:
+        """Log what happens to a device. Not a part of the trace."""
+        if self._log is not None:
+            self._log(self._scheduler.now / 1000, device, text)
+
     def violate(self, rule: str, text: str) -> None:
         """Record a violation."""
         self.count += 1
@@ -116,16 +124,18 @@ class Monitor:
     def frame_recorded(self, device: str, counter: int) -> None:
         """The storage of a device has accepted a frame."""
         self.sums["frames_recorded"] += 1
-        counters = self.recorded.setdefault(device, set())
+        self.log(device, f"frame {counter} stored")
+        counters = self.recorded.setdefault(device, {})
         if counter in counters:
             self.violate("counter", f"{device} used frame counter {counter} twice")
-        counters.add(counter)
+        counters[counter] = self._scheduler.now
 
     def frame_published(self, device: str, payload: bytes, by_copy: bool) -> None:
         """The broker has accepted a frame of a device, or of a copy of it."""
         counter = frame.parse_header(payload)[2]
         digest = _digest(payload)
         self.trace("up", device, counter, digest)
+        self.log(device, f"frame {counter}, type {payload[0] & 31}, published{' by a copy of the device' * by_copy}")
         if by_copy:
             self.identities.frame_of_copy(device, counter)
         elif self._uplink.setdefault((device, counter), digest) != digest:
@@ -134,7 +144,9 @@ class Monitor:
     def frame_lost_by_broker(self, device: str, payload: bytes) -> None:
         """The broker was killed with a frame that it had acknowledged and not saved."""
         self.sums["frames_lost_by_broker"] += 1
-        self._excused.add((device, frame.parse_header(payload)[2]))
+        counter = frame.parse_header(payload)[2]
+        self.log(device, f"frame {counter} lost by the broker")
+        self._excused.add((device, counter))
 
     def frame_processed(self, device: str, payload: bytes, repeated: bool) -> None:
         """The hub has accepted a frame as new, or as a repetition."""
@@ -143,6 +155,7 @@ class Monitor:
             self.violate("forged", f"the hub took frame {counter} of {device}, which the device has not sealed")
         counters = self.processed.setdefault(device, set())
         self.trace("hub", device, counter)
+        self.log(device, f"frame {counter} accepted by the hub{', a repetition' * repeated}")
         self.identities.frame_accepted(device, counter, _digest(payload), repeated)
         if not repeated and self.is_barred(device) and kind not in _OF_BARRED:
             self.violate("barred", f"the hub took frame {counter} of {device}, which is barred")
@@ -153,6 +166,10 @@ class Monitor:
             counters.add(counter)
         elif not self.identities.is_shared(device, counter):
             self.violate("duplicate", f"the hub counted frame {counter} of {device} twice")
+
+    def frame_refused(self, device: str, payload: bytes, reasons: str) -> None:
+        """The hub has refused a frame, or a part of what it says."""
+        self.log(device, f"frame of {len(payload)} bytes, {payload[:8].hex()}, refused by the hub: {reasons}")
 
     def frame_barred(self, device: str, payload: bytes) -> None:
         """The hub has refused a frame because its device is barred."""
@@ -250,9 +267,9 @@ class Monitor:
         missing = self._missing(device)
         self.sums["frames_thinned"] += thinned
         if len(missing) > thinned:
+            first = ", ".join(f"{n} of {self.recorded[device][n] / 1000:.3f} s" for n in sorted(missing)[:5])
             self.violate(
-                "delivery",
-                f"missing frames of {device}: {len(missing)}, thinned: {thinned}; first {sorted(missing)[:5]}",
+                "delivery", f"missing frames of {device}: {len(missing)}, thinned: {thinned}; the first: {first}"
             )
 
     def _missing(self, device: str) -> set[int]:

@@ -17,7 +17,6 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from patrolink.core import keys
 from patrolink.core.keys import DeviceKey
 from patrolink.emulator import heap
 from patrolink.emulator.network.carrier import PROFILES, Connection, Remote
@@ -28,7 +27,6 @@ from patrolink.emulator.scenarios.district.board import (
     CAMERAS,
     HUB_HOST,
     LIVE_PORT,
-    UPLOAD_PORT,
     Board,
 )
 from patrolink.emulator.scenarios.district.copied_board import CopiedBoard
@@ -46,6 +44,7 @@ from patrolink.emulator.scenarios.district.hub_process import HubProcess
 from patrolink.emulator.scenarios.district.identity_faults import IdentityFaults
 from patrolink.emulator.scenarios.district.invariants import Monitor, Violation, is_rtcp
 from patrolink.emulator.scenarios.district.memory_rule import MemoryRule
+from patrolink.emulator.scenarios.district.site import DISPATCHERS, MORE_DISPATCHERS, SITE, write_site
 from patrolink.emulator.scenarios.district.state_checks import StateChecks
 from patrolink.emulator.scenarios.district.wrapped_key_rule import WrappedKeyRule
 from patrolink.emulator.scheduler import Scheduler
@@ -59,9 +58,6 @@ _QUIET_MAX_MS = 1_800_000.0  # without faults at the end: what was recorded arri
 _MINUTE_MS, _STEP_MS = 60_000.0, 10_000.0
 _GROUP_SIZE = 12
 _CALLING_DEVICES = 50  # a larger district has no more alarms than one of this size: its dispatchers are as few
-_SITE = "district.example"
-_FLOOR_PORT, _MEDIA_PORT = 5004, 5006
-_FIRST_BURST = (1 << 27) - (1 << 16) - 20  # the hub renews all group keys after 20 bursts, and after each later start
 _ANSWERED = 0.6  # part of the presses
 _DAMAGED = 0.25  # part of the SOS
 _KILLED, _DROPPED, _FULL = 0.06, 0.1, 0.05  # parts of the answers
@@ -79,18 +75,25 @@ class District:
         seed: Seed of all randomness.
         faults: How often things fail.
         fix_s: Seconds between two fixes of a receiver.
+        log: Called with seconds, a device and a line of text about what happens to it.
 
     Attributes:
         monitor: Observes the invariants.
     """
 
     def __init__(
-        self, devices: int, hours: float, seed: int, faults: DistrictFaults | None = None, fix_s: float = 1.0
+        self,
+        devices: int,
+        hours: float,
+        seed: int,
+        faults: DistrictFaults | None = None,
+        fix_s: float = 1.0,
+        log: Callable[[float, str, str], None] | None = None,
     ) -> None:
         faults = faults or DistrictFaults()
         self.devices, self.hours, self.seed = devices, hours, seed
         self.scheduler = Scheduler()
-        self.monitor = Monitor(self.scheduler, self.unix_ms)
+        self.monitor = Monitor(self.scheduler, self.unix_ms, log)
         self._random = random.Random(f"district {seed}")
         self._are_faults_on = faults.hub_kill_h is not None
         self._until_ms, self._fix_s = hours * HOUR_MS, fix_s
@@ -109,19 +112,11 @@ class District:
         self._group_keys = GroupKeyRule(groups_file, self.scheduler, self.monitor.violate)
         self._attacker = Attacker(seed, self.broker, self.monitor)
         site = self._write_site()
-        evidence_key = _evidence_key(seed)
         self.hub = HubProcess(
             site, seed, self.scheduler, self.broker, self.exchange, self.monitor, self.unix_ms, self._on_hub_ready,
             self._group_keys.file_replaced,
         )  # fmt: skip
-        self.boards = [
-            Board(
-                number, seed, name, self._keys[name], _SITE, PROFILES[self._random.choice(_PLACES)], self.scheduler,
-                functools.partial(self._dial, number), self.monitor, self.unix_ms, fix_s,
-                evidence_key if number % CAMERAS == 1 else b"",
-            )
-            for number, name in enumerate(names)
-        ]  # fmt: skip
+        self.boards = self._build_boards(names)
         if self._permits_listening:
             self.monitor.consent.permit_listening(board.name for board in self.boards if board.permits_listening)
         talk_s = 100 + 6 * devices
@@ -144,10 +139,26 @@ class District:
         self._begin_checks(site.parent)
         self.hub.start()
 
+    def _write_site(self) -> Path:
+        names = DISPATCHERS if self.devices < 100 else MORE_DISPATCHERS
+        self._dispatchers = [Dispatcher(name=name, token_sha256="0" * 64) for name in names]
+        return write_site(Path(self._folder.name), self._keys, self.groups, self._dispatchers, self._permits_listening)
+
+    def _build_boards(self, names: list[str]) -> list[Board]:
+        evidence_key = _evidence_key(self.seed)
+        return [
+            Board(
+                number, self.seed, name, self._keys[name], SITE, PROFILES[self._random.choice(_PLACES)], self.scheduler,
+                functools.partial(self._dial, number), self.monitor, self.unix_ms, self._fix_s,
+                evidence_key if number % CAMERAS == 1 else b"",
+            )
+            for number, name in enumerate(names)
+        ]  # fmt: skip
+
     def _begin_checks(self, folder: Path) -> None:
         self._wrapped_keys = WrappedKeyRule(self._keys, self.monitor.identities.settled_epoch, self.monitor.violate)
         agents = [(board.name, functools.partial(getattr, board, "device")) for board in self.boards]
-        MemoryRule(self.scheduler, agents, lambda: self.hub.hub, self.monitor.violate)
+        MemoryRule(self.scheduler, agents, lambda: self.hub.settled, self.devices, self.monitor.violate)
         StateChecks(folder, _GROUP_SIZE, self.scheduler, self.boards, self.hub, self.broker, self.monitor)
 
     def _schedule_faults(self, faults: DistrictFaults) -> None:
@@ -162,38 +173,11 @@ class District:
         """Return the true Unix time in milliseconds."""
         return _START_MS + int(self.scheduler.now)
 
-    # --- site ---------------------------------------------------------------------------------------------------------
-
-    def _write_site(self) -> Path:
-        folder = Path(self._folder.name)
-        keys.write(folder / "keys.toml", {name: key.secret for name, key in self._keys.items()})
-        names = ("anna", "bo") if self.devices < 100 else ("anna", "bo", "chen", "dora")
-        self._dispatchers = [Dispatcher(name=name, token_sha256="0" * 64) for name in names]
-        lines = [
-            f'name = "{_SITE}"', 'keys = "keys.toml"', 'broker = "mqtt://broker"',
-            f"ambient_listening = {str(self._permits_listening).lower()}", "[[hub]]",
-            f'host = "{HUB_HOST}"', f"floor_port = {_FLOOR_PORT}", f"media_port = {_MEDIA_PORT}",
-            f'uploads = "127.0.0.1:{UPLOAD_PORT}"', f"live_port = {LIVE_PORT}",
-        ]  # fmt: skip
-        for number, members in enumerate(self.groups, 1):
-            voiced = [name for name in members if int(name[1:]) % 2]
-            if voiced:
-                lines += ["[[group]]", f"id = {number}", f'name = "Circle {number}"', "talk_s = 10"]
-                lines += ["[[group.member]]", f"devices = {voiced}", 'rights = ["talk", "emergency"]']
-        for dispatcher in self._dispatchers:
-            lines += ["[[dispatcher]]", f'name = "{dispatcher.name}"', f'token_sha256 = "{dispatcher.token_sha256}"']
-        state = folder / "state" / "shard-0"
-        state.mkdir(parents=True)
-        (state / "burst.json").write_text(str(_FIRST_BURST))
-        path = folder / "site.toml"
-        path.write_text("\n".join(lines) + "\n")
-        return path
+    # --- wires --------------------------------------------------------------------------------------------------------
 
     def _on_hub_ready(self, hub: Hub, loop: VirtualLoop) -> None:
         for dispatcher in self.dispatchers:
             dispatcher.connect(hub, loop)
-
-    # --- wires --------------------------------------------------------------------------------------------------------
 
     def _dial(self, number: int, kind: str, host: str, port: int, connection: Connection) -> Remote | None:
         if host == BROKER_HOST:
@@ -212,7 +196,7 @@ class District:
         """Return a new copy of a board, with a separate network."""
         number = len(self.boards) + len(self._copies)
         copy = CopiedBoard(
-            2 * number + original.has_voice, self.seed, original.name, self._keys[original.name], _SITE,
+            2 * number + original.has_voice, self.seed, original.name, self._keys[original.name], SITE,
             original.network.profile, self.scheduler, functools.partial(self._dial, number), self.monitor, self.unix_ms,
             self._fix_s, b"",
         )  # fmt: skip
