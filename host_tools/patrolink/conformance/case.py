@@ -49,8 +49,8 @@ CAUSES = (
 UNAVAILABLE = "unavailable"  # cause in the evidence of a skipped case: the profile has no command for a step
 # Families of requirements whose cases run whatever a profile claims.
 SECURITY_FAMILIES = ("FRAME", "KEY", "REPLAY", "CONFIDENTIAL", "TAIL", "COMMAND", "CERTIFY", "FIRMWARE")
-# Claims of the requests that a codec on a pipe answers: without the request there is nothing to test.
-INTERFACE_CLAIMS = ("encode", "batch_encode", "serial")
+# Claims of what the kit needs of a testee: requests of a codec, control of a device. Without it nothing can be tested.
+INTERFACE_CLAIMS = ("encode", "batch_encode", "serial", "virtual_clock", "link_control")
 # What a judge or a script meets in an answer whose parts have wrong types.
 _SHAPE_ERRORS = (TypeError, ValueError, LookupError, AttributeError)
 _LOAD_SHARE = 10  # load above a tenth of the margin makes a measurement inconclusive
@@ -146,6 +146,7 @@ class Case(NamedTuple):
         mutants: Mutants that the case has caught, from mutants.toml.
         also: Ids of further requirements that it tests.
         timed: The judge uses times; the runner measures the load of the machine meanwhile.
+        needs: Further claims that it depends on, as `claim`.
     """
 
     id: str
@@ -161,6 +162,7 @@ class Case(NamedTuple):
     mutants: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
     timed: bool = False
+    needs: tuple[str, ...] = ()
 
     @property
     def security(self) -> bool:

@@ -18,8 +18,12 @@ def is_under(device: DeviceUnderTest, epoch: int, text: str) -> bool:
 
 def after(device: DeviceUnderTest, evidence: Evidence) -> int:
     """Return the epoch of a device at the end of a case: each frame under the next key ends the epoch before it."""
-    epoch = device.epoch
     for answer in evidence.frames():
-        if not is_under(device, epoch, answer.text) and is_under(device, epoch + 1, answer.text):
-            epoch += 1
-    return epoch
+        device = device._replace(epoch=after_frame(device, answer.text))
+    return device.epoch
+
+
+def after_frame(device: DeviceUnderTest, text: str) -> int:
+    """Return the epoch of a device after it has sent a frame."""
+    is_next = not is_under(device, device.epoch, text) and is_under(device, device.epoch + 1, text)
+    return device.epoch + is_next

@@ -21,7 +21,7 @@ from typing import Any, Literal, NamedTuple
 import patrolink_messages as m
 from pydantic import BaseModel, ConfigDict, Field
 
-from patrolink.conformance.case import CODEC, DEVICE, Case
+from patrolink.conformance.case import CODEC, DEVICE, INTERFACE_CLAIMS, Case
 from patrolink.core import settings_file
 from patrolink.core.errors import UserError
 
@@ -70,6 +70,7 @@ CLAIMS: dict[str, ClaimRule] = {
     "duty": ClaimRule(DEVICE, "duty and patrol summaries", "", (m.DUTY, m.PATROL_SUMMARY)),
     "hazard": ClaimRule(DEVICE, "hazard reports", "", (m.HAZARD,)),
     "certify": ClaimRule(DEVICE, "certification mode", "", (m.CERTIFY,)),
+    "key_rotation": ClaimRule(DEVICE, "rotates its key on the command rotate_key"),
     "positions": ClaimRule(DEVICE, "has positions during the test, of a receiver or a simulation"),
     "virtual_clock": ClaimRule(DEVICE, "the testee on a pipe runs on a clock that the kit controls"),
     "link_control": ClaimRule(DEVICE, "the testee on a pipe obeys the packets that cut its link"),
@@ -118,7 +119,8 @@ class Profile(NamedTuple):
 
 def denied(claims: Mapping[str, str], case: Case) -> str:
     """Return the claim that makes a case not applicable, or "". Security requirements always apply."""
-    return case.claim if not case.security and claims.get(case.claim) == NO else ""
+    relevant = [name for name in (case.claim, *case.needs) if name in INTERFACE_CLAIMS or not case.security]
+    return next((name for name in relevant if claims.get(name) == NO), "")
 
 
 def of_tier(tier: str) -> list[str]:
