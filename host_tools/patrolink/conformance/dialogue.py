@@ -18,6 +18,7 @@ ANSWER_MS = 20_000
 QUIET_MS = 3_000
 START_MS = 60_000
 FUTURE_MS = 4_000_000_000_000
+_PART_MS = 300_000
 _CLOCK_ATTEMPTS = 3
 _CLOCK_COMMAND = 99  # the command that asks for the time
 LOCATE, ROTATE_KEY, STATUS = 8, 12, 13  # actions of commands
@@ -165,6 +166,12 @@ class Dialogue:
         """Collect frames for a time and return them."""
         exchange = yield wait(ms)
         return [self.reader.read(answer) for answer in exchange.answers]
+
+    def listen_long(self, ms: int) -> Script:
+        """Collect frames for a long time, in parts: the kit waits only so long for a device on a virtual clock."""
+        while ms > 0:
+            yield from self.listen(min(ms, _PART_MS))
+            ms -= _PART_MS
 
     def command_body(
         self, action: int, command: int = 0, number: int | None = None, expires_ms: int = FUTURE_MS

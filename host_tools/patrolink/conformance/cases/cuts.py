@@ -31,8 +31,8 @@ from patrolink.conformance.evidence import CUT, HOLD, RESTORE, Evidence, link, r
 
 _SECTION = "Carriage"
 _MINUTE_MS = 60_000
-_DRAIN_MS = 10 * _MINUTE_MS
-_LONG_CUT_MS = 90 * _MINUTE_MS
+_DRAIN_MS = 5 * _MINUTE_MS
+_LONG_CUT_MS = 30 * _MINUTE_MS
 Judge = Callable[[Context, Evidence], Judgement]
 
 
@@ -129,9 +129,9 @@ def _positions(context: Context, cut_ms: int) -> Script:
     yield from talk.unix_ms()
     yield wait(_span_ms(context))
     yield link(CUT)
-    yield wait(cut_ms)
+    yield from talk.listen_long(cut_ms)
     yield link(RESTORE)
-    yield wait(_DRAIN_MS if context.virtual else _span_ms(context))
+    yield from talk.listen_long(_DRAIN_MS if context.virtual else _span_ms(context))
 
 
 def _short_cut(context: Context) -> Script:
