@@ -5,7 +5,7 @@
 
 #include "patrolink.h"
 
-enum { OUTBOX_BYTES = 8192 };
+enum { OUTBOX_BYTES = 4096 };
 
 typedef struct {
     size_t len;

@@ -1,13 +1,13 @@
-"""Proves that the conformance kit finds faults: single faults are put into codecs and the agent, one at a time.
+"""Proves that the conformance kit finds faults: single faults are put into codecs and devices, one at a time.
 
 python tests/protocol/conformance_mutants.py [PART OF A NAME] [--jobs N] [--write]
                                   default: all mutants of conformance_mutants.toml, a job for each core
 
-Each mutant of a codec runs as a testee of the codec tier, each one with `testee = "agent"` as a testee of the device
-tier: the agent of the board linux. It is caught if a case that names its requirement fails, or is non-strict; of the
-agent, the case with the title `case`. Prints a line for each mutant and exits with code 1 if one survives. `--write`
-writes the table of docs/internals/conformance-mutants.md and the list of mutants by case in
-host_tools/patrolink/conformance/mutants.toml.
+Each mutant of a codec runs as a testee of the codec tier. One with `testee = "agent"` is a fault of the agent of board
+linux, one with `testee = "device"` of the example device in C; they run as testees of the device tier. A mutant is
+caught if a case that names its requirement fails, or is non-strict; of agent and device, the case with the title `case`. Prints
+a line for each mutant and exits with code 1 if one survives. `--write` writes docs/internals/conformance-mutants.md and
+the list of mutants by case in host_tools/patrolink/conformance/mutants.toml.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ ADAPTER = PROTOCOL / "adapters" / "python" / "codec.py"
 LIMIT_MS = 120_000
 TIMEOUT_S = 5.0
 LANGUAGES = {".c": "C", ".py": "Python"}
-AGENT = "Agent"
+AGENT, EXAMPLE = "Agent", "Device"
 _BOARD, _FOLDER = "linux", "build/testee/linux"  # its profile names buttons in this folder
 
 sys.path[:0] = [str(ROOT)]
@@ -81,7 +82,8 @@ def serve(number: int) -> None:
 
 def language(mutant: dict[str, str]) -> str:
     """Return what a mutant is a fault of, as the page names it."""
-    return AGENT if mutant.get("testee") == "agent" else LANGUAGES[Path(mutant["file"]).suffix]
+    of_testee = {"agent": AGENT, "device": EXAMPLE}.get(mutant.get("testee", ""))
+    return of_testee or LANGUAGES[Path(mutant["file"]).suffix]
 
 
 def serve_agent(number: int, folder: str) -> None:
@@ -107,13 +109,45 @@ def failing_device_cases(number: int | None, cases: list[Case], first: bool = Tr
         command = [sys.executable, __file__, "--serve-agent", "-1" if number is None else str(number), folder]
         testee = DevicePipe(command, clock.monotonic_ms, stimuli, True, True)
         device = DeviceUnderTest(name, key.secret, key.epoch, 1000)
-        runner = Runner(testee, 1, clock.monotonic_ms, LIMIT_MS, described.claims, device)
-        failing = []
-        for result in runner.run(cases):
-            if result.judgement.verdict in (Verdict.FAIL, Verdict.NON_STRICT, Verdict.SKIPPED):
-                failing.append(result.case)
-                if first:
-                    break
+        return _failing(testee, described.claims, device, cases, first)
+
+
+def failing_example_cases(mutant: dict[str, str] | None, cases: list[Case], first: bool = True) -> list[Case]:
+    """Return the cases that the example device in C fails with a mutant; only the first one unless asked for all."""
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        raise FileNotFoundError("no C compiler; apt-get install gcc")
+    described = profile.load(PROTOCOL / "example_device" / "conformance.toml", DEVICE)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for part in ("example_device", "generated", "vectors"):
+            shutil.copytree(
+                PROTOCOL / part, folder / part, ignore=shutil.ignore_patterns("*.py", "*.json", "__pycache__")
+            )
+        if mutant is not None:
+            path = folder / Path(mutant["file"]).relative_to("protocol")
+            path.write_text(single_faults.apply(mutant), encoding="utf-8")
+        sources = [*sorted((folder / "example_device").glob("*.c")), folder / "generated" / "patrolink.c"]
+        includes = [f"-I{folder / part}" for part in ("generated", "vectors")]
+        subprocess.run([compiler, "-std=c99", "-O1", "-w", *includes, "-o", folder / "device", *sources], check=True)
+        secret = bytes(range(100, 132))
+        (folder / "key").write_text(secret.hex(), encoding="ascii")
+        words = [str(folder / "device"), "vest-c", str(folder / "key"), str(folder / "counters"), "--virtual"]
+        words += ["--button", str(folder / "button"), "--lose-clock", str(folder / "clockless")]
+        stimuli = {n: ["touch", str(folder / file)] for n, (_, file) in described.stimuli.items()}
+        testee = DevicePipe(words, clock.monotonic_ms, stimuli, True, True)
+        return _failing(testee, described.claims, DeviceUnderTest("vest-c", secret, 0, 1000), cases, first)
+
+
+def _failing(
+    testee: DevicePipe, claims: Mapping[str, str], device: DeviceUnderTest, cases: list[Case], first: bool
+) -> list[Case]:
+    failing = []
+    for result in Runner(testee, 1, clock.monotonic_ms, LIMIT_MS, claims, device).run(cases):
+        if result.judgement.verdict in (Verdict.FAIL, Verdict.NON_STRICT, Verdict.SKIPPED):
+            failing.append(result.case)
+            if first:
+                break
     return failing
 
 
@@ -145,6 +179,7 @@ def failing_without_fault() -> dict[str, list[str]]:
         commands = {"C": build_c(None, Path(folder)), "Python": python_command(None)}
         failing = {name: failing_cases(command, codec_cases(), first=False) for name, command in commands.items()}
     failing[AGENT] = failing_device_cases(None, device_cases(), first=False)
+    failing[EXAMPLE] = failing_example_cases(None, device_cases(), first=False)
     return {name: [case.id for case in cases] for name, cases in failing.items()}
 
 
@@ -160,8 +195,12 @@ def _run_codec_mutant(number: int, mutant: dict[str, str]) -> tuple[list[Case], 
 def run_mutant(number: int) -> dict[str, Any]:
     """Run the cases of a mutant's requirement; return the mutant with `case`, `title` and `elsewhere`."""
     mutant = single_faults.load(MUTANTS)[number]
+    named = [case for case in device_cases() if case.title == mutant.get("case")]
+    others: list[Case] = []
     if language(mutant) == AGENT:
-        caught, others = failing_device_cases(number, [c for c in device_cases() if c.title == mutant["case"]]), []
+        caught = failing_device_cases(number, named)
+    elif language(mutant) == EXAMPLE:
+        caught = failing_example_cases(mutant, named)
     else:
         caught, others = _run_codec_mutant(number, mutant)
     return {
@@ -193,8 +232,8 @@ def render(rows: list[dict[str, Any]]) -> str:
     lines = [
         "# Mutants that the conformance kit finds",
         "",
-        "A mutant is an implementation of the protocol with one fault: a codec in C or in Python, or the agent of the",
-        "board `linux` under CPython, which is a whole device. Each one below was run as a testee of",
+        "A mutant is an implementation of the protocol with one fault: a codec in C or in Python, or a whole device,",
+        "the agent of board `linux` under CPython or the example device in C. Each one below was run as a testee of",
         "[`patrolink validate`](../guide/validate.md); it is caught if a case that names the requirement fails.",
         "`python tests/protocol/conformance_mutants.py --write` runs them all and writes this page.",
         "",

@@ -13,6 +13,7 @@ from tests.support import mutants as single_faults
 MUTANTS = single_faults.load(runner.MUTANTS)
 SAMPLE = ("only 8 bytes of a long tag are compared", "the window is one counter too large", "seconds are signed")
 SAMPLE += ("Floor Revoke is ignored", "the chain begins anew with each clip")
+SAMPLE += ("the old key is accepted for ever", "the interval of an event grows by 10 s")
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: f"{mutant['file'][-4:]}-{mutant['name']}")
@@ -30,7 +31,7 @@ def test_there_are_enough_mutants_of_both_codecs():
 
 def test_published_table_has_every_mutant_caught_by_a_case_of_its_requirement():
     page = runner.PAGE.read_text(encoding="utf-8")
-    rows = re.findall(r"^\| ([A-Z]+-\d+) \| (.+?) \| (C|Python|Agent) \| (\S+) \|", page, re.M)
+    rows = re.findall(r"^\| ([A-Z]+-\d+) \| (.+?) \| (C|Python|Agent|Device) \| (\S+) \|", page, re.M)
     expected = {(m["requirement"], m["name"], runner.language(m)) for m in MUTANTS}
     assert {row[:3] for row in rows} == expected, "run python tests/protocol/conformance_mutants.py --write"
     by_id = {case.id: case for case in suite.all_cases()}
@@ -45,7 +46,7 @@ def test_sample_of_mutants_is_caught(number):
 
 
 def test_testees_without_a_fault_fail_no_case():
-    assert runner.failing_without_fault() == {"C": [], "Python": [], runner.AGENT: []}
+    assert runner.failing_without_fault() == {"C": [], "Python": [], runner.AGENT: [], runner.EXAMPLE: []}
 
 
 def test_every_case_of_voice_and_clips_has_caught_a_mutant():

@@ -215,8 +215,8 @@ def _vectors(context: Context) -> Script:
 
 
 def _judge_vectors(context: Context, evidence: Evidence) -> Judgement:
-    again = [b"" if body is None else bytes([kind]) + body for kind, _, body in _VECTORS]
-    fault = _fault(_results(context, evidence), [b"", *again, b""])
+    repeated = [b"" if body is None else bytes([kind]) + body for kind, _, body in _VECTORS]
+    fault = _fault(_results(context, evidence), [b"", *repeated, b""])
     return failed(WRONG_ANSWER, fault) if fault else passed()
 
 

@@ -169,25 +169,36 @@ def _cut_window(context: Context, evidence: Evidence) -> tuple[int, int] | None:
     return begin, end
 
 
-def _judge_cut(context: Context, evidence: Evidence, part_ms: int) -> Judgement:
-    """Look for positions of the last part of a cut."""
+def _judge_cut(context: Context, evidence: Evidence, parts: Callable[[int, int], list[tuple[int, int]]]) -> Judgement:
+    """Look for positions in parts of a cut, which are a function of its begin and end."""
     window = _cut_window(context, evidence)
     if window is None:
         return failed(MISSING, "no answer with a time before the cut")
-    times = _times(readings(context, evidence, "position_batch"))
     begin, end = window
-    if not any(max(begin, end - part_ms) < time < end for time in times):
-        return failed(MISSING, f"no position of the last {part_ms // 1000} s of a cut of {(end - begin) // 1000} s")
+    times = _times(readings(context, evidence, "position_batch"))
+    for first, last in parts(begin, end):
+        if not any(first < time < last for time in times):
+            at = f"{(first - begin) // 1000} to {(last - begin) // 1000} s after the begin of the cut"
+            return failed(MISSING, f"no position of the time {at}")
     fault = _row_fault(context, evidence)
     return failed(WRONG_ANSWER, fault) if fault else passed()
 
 
 def _judge_rows(context: Context, evidence: Evidence) -> Judgement:
-    return _judge_cut(context, evidence, _span_ms(context))
+    def halves(begin: int, end: int) -> list[tuple[int, int]]:
+        middle = (begin + end) // 2
+        return [(begin, middle), (middle, end)]
+
+    return _judge_cut(context, evidence, halves)
 
 
 def _judge_newest(context: Context, evidence: Evidence) -> Judgement:
-    return _judge_cut(context, evidence, 2 * _MINUTE_MS)
+    """The last minutes can be rows of a batch that is not complete; those before them must have been queued."""
+
+    def queued(begin: int, end: int) -> list[tuple[int, int]]:
+        return [(max(begin, end - 6 * _MINUTE_MS), end - 2 * _MINUTE_MS), (end - 2 * _MINUTE_MS, end)]
+
+    return _judge_cut(context, evidence, queued if context.virtual else lambda begin, end: [(begin, end)])
 
 
 # --- the other direction -----------------------------------------------------------------

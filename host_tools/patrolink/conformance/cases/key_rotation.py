@@ -108,10 +108,10 @@ def _with_rotation(judge: Judge) -> Judge:
     return judged
 
 
-def _obeyed(context: Context, evidence: Evidence, command: int, wanted: bool, key: str) -> str:
+def _obeyed(context: Context, evidence: Evidence, command: int, expected: bool, key: str) -> str:
     """Return a text if a command was answered or not against expectation, or ""."""
     answered = bool(answers_to(context, evidence, command))
-    if answered is wanted:
+    if answered is expected:
         return ""
     return f"a command under the {key} key is {'obeyed' if answered else 'not answered'}"
 

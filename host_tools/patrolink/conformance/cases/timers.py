@@ -166,9 +166,9 @@ def _old_image(context: Context) -> Script:
 
 def _first_of_image(context: Context, evidence: Evidence) -> Reading | None:
     """Return the first status of the request, or the first request for blocks of the image."""
-    wanted = command_id(under_test(context), 0)
+    command = command_id(under_test(context), 0)
     for reading in readings(context, evidence):
-        if reading.name == "firmware_status" and reading.message["command_id"] == wanted:
+        if reading.name == "firmware_status" and reading.message["command_id"] == command:
             return reading
         if reading.name == "firmware_request" and reading.message["image"] == _NO_IMAGE.hex():
             return reading
