@@ -5,9 +5,10 @@ python tests/protocol/conformance_mutants.py [PART OF A NAME] [--jobs N] [--writ
 
 Each mutant of a codec runs as a testee of the codec tier. One with `testee = "agent"` is a fault of the agent of board
 linux, one with `testee = "device"` of the example device in C; they run as testees of the device tier. A mutant is
-caught if a case that names its requirement fails, or is non-strict; of agent and device, the case with the title `case`. Prints
-a line for each mutant and exits with code 1 if one survives. `--write` writes docs/internals/conformance-mutants.md and
-the list of mutants by case in host_tools/patrolink/conformance/mutants.toml.
+caught if a case that names its requirement fails, or is non-strict; of agent and device, the case with the title
+`case`. Prints a line for each mutant and exits with code 1 if one survives. `--write` writes
+docs/internals/conformance-mutants.md, and the list of mutants by case in
+host_tools/patrolink/conformance/mutants.toml.
 """
 
 import argparse
