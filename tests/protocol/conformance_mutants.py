@@ -98,6 +98,11 @@ def serve_agent(number: int, folder: str) -> None:
     sys.exit(run_testee(["pipe", _BOARD, folder]))
 
 
+def _word(word: str, folder: str) -> str:
+    """Return a word of a command of the profile, for a testee in a folder."""
+    return sys.executable if word == "python" else word.replace(_FOLDER, folder)
+
+
 def failing_device_cases(number: int | None, cases: list[Case], first: bool = True) -> list[Case]:
     """Return the cases that the agent fails with the mutant of this number; only the first one unless asked for all."""
     from patrolink.emulator.testee.__main__ import main as run_testee
@@ -106,7 +111,7 @@ def failing_device_cases(number: int | None, cases: list[Case], first: bool = Tr
     with tempfile.TemporaryDirectory() as folder:
         run_testee(["init", _BOARD, folder])
         ((name, key),) = keys.load(Path(folder) / "keys.toml").items()
-        stimuli = {n: [word.replace(_FOLDER, folder) for word in words] for n, words in described.stimuli.items()}
+        stimuli = {n: [_word(word, folder) for word in words] for n, words in described.stimuli.items()}
         command = [sys.executable, __file__, "--serve-agent", "-1" if number is None else str(number), folder]
         testee = DevicePipe(command, clock.monotonic_ms, stimuli, True, True)
         device = DeviceUnderTest(name, key.secret, key.epoch, 1000)
@@ -145,7 +150,9 @@ def _failing(
 ) -> list[Case]:
     failing = []
     for result in Runner(testee, 1, clock.monotonic_ms, LIMIT_MS, claims, device).run(cases):
-        if result.judgement.verdict in (Verdict.FAIL, Verdict.NON_STRICT, Verdict.SKIPPED):
+        if result.judgement.verdict is Verdict.SKIPPED:
+            raise RuntimeError(f"{result.case.id} was skipped: {result.judgement.reason}")
+        if result.judgement.verdict in (Verdict.FAIL, Verdict.NON_STRICT):
             failing.append(result.case)
             if first:
                 break

@@ -49,8 +49,8 @@ def test_testees_without_a_fault_fail_no_case():
     assert runner.failing_without_fault() == {"C": [], "Python": [], runner.AGENT: [], runner.EXAMPLE: []}
 
 
-def test_every_case_of_voice_and_clips_has_caught_a_mutant():
-    families = ("PTT-", "CLIP-")
+def test_every_case_of_voice_clips_and_updates_has_caught_a_mutant():
+    families = ("PTT-", "CLIP-", "FIRMWARE-")
     cases = [case for case in runner.device_cases() if case.requirement.startswith(families)]
-    assert len(cases) > 30
+    assert len(cases) > 50
     assert [case.title for case in cases if not case.mutants] == []

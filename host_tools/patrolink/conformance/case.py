@@ -49,8 +49,9 @@ CAUSES = (
 UNAVAILABLE = "unavailable"  # cause in the evidence of a skipped case: the profile has no command for a step
 # Families of requirements whose cases run whatever a profile claims.
 SECURITY_FAMILIES = ("FRAME", "KEY", "REPLAY", "CONFIDENTIAL", "TAIL", "COMMAND", "CERTIFY", "FIRMWARE")
-# Claims of what the kit needs of a testee: requests of a codec, control of a device. Without it nothing can be tested.
-INTERFACE_CLAIMS = ("encode", "batch_encode", "serial", "virtual_clock", "link_control")
+# Claims without which nothing can be tested: requests of a codec, control of a device, and updates. A probe shows that
+# a device which denies updates requests no image.
+INTERFACE_CLAIMS = ("encode", "batch_encode", "serial", "virtual_clock", "link_control", "firmware_update")
 # What a judge or a script meets in an answer whose parts have wrong types.
 _SHAPE_ERRORS = (TypeError, ValueError, LookupError, AttributeError)
 _LOAD_SHARE = 10  # load above a tenth of the margin makes a measurement inconclusive

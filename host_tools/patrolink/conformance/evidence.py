@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from patrolink.core.untrusted_json import check_depth
 
 ASK, TELL, SEND, RAW, WAIT, RESTART, STIMULUS = "ask", "tell", "send", "raw", "wait", "restart", "stimulus"
-LISTEN, TRANSMIT = "listen", "transmit"
+LISTEN, TRANSMIT, OUTPUT = "listen", "transmit", "output"
 LINK = "link"
 CUT, RESTORE, HOLD, RELEASE = "cut", "restore", "hold", "release"  # what LINK can do
 ANSWER_MAX_BYTES = 65_536  # the longest lawful answer, 255 rows, has about 20 KB
@@ -24,7 +24,7 @@ class Step(NamedTuple):
     """One action on a testee. Use the functions below.
 
     Attributes:
-        op: ASK, TELL, SEND, RAW, WAIT, RESTART, STIMULUS, LINK, LISTEN or TRANSMIT.
+        op: ASK, TELL, SEND, RAW, WAIT, RESTART, STIMULUS, LINK, LISTEN, TRANSMIT or OUTPUT.
         data: A line of the codec protocol, hexadecimal digits, the name of a stimulus, what to do with the link, or
             traffic as text.
         ms: WAIT, LISTEN: time to wait.
@@ -104,7 +104,7 @@ class Evidence(NamedTuple):
         return [
             answer
             for exchange in self.exchanges
-            if exchange.step.op != ASK
+            if exchange.step.op not in (ASK, OUTPUT)
             for answer in exchange.answers
             if is_frame(answer.text)
         ]
@@ -200,6 +200,14 @@ def restart() -> Step:
 def stimulus(name: str) -> Step:
     """Device tier: run the command that the profile names for a stimulus, such as a press of the SOS button."""
     return Step(STIMULUS, name)
+
+
+def output(name: str) -> Step:
+    """Device tier: run the command that the profile names for a stimulus; the answer is what it writes, as hexadecimal.
+
+    Cases get files of the vendor so, such as an image of the device's firmware.
+    """
+    return Step(OUTPUT, name)
 
 
 def link(action: str) -> Step:

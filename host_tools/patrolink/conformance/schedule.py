@@ -7,7 +7,16 @@ again.
 from collections.abc import Collection, Mapping
 
 from patrolink.conformance.case import START, Case, Judgement, Verdict
-from patrolink.conformance.evidence import LINK, LISTEN, RESTART, STIMULUS, TRANSMIT, Evidence, Step
+from patrolink.conformance.evidence import (
+    LINK,
+    LISTEN,
+    OUTPUT,
+    RESTART,
+    STIMULUS,
+    TRANSMIT,
+    Evidence,
+    Step,
+)
 from patrolink.conformance.profile import denied
 
 PIPE, SERIAL, BROKER = "pipe", "serial", "broker"
@@ -71,7 +80,7 @@ def unavailable(step: Step, carriage: str, linked: bool, stimuli: Collection[str
     if step.op in (LISTEN, TRANSMIT):
         return "" if on_pipe else NO_NETWORK
     name = step.data or step.op
-    needs_command = step.op == STIMULUS or (step.op == RESTART and not on_pipe)
+    needs_command = step.op in (STIMULUS, OUTPUT) or (step.op == RESTART and not on_pipe)
     return no_command(name) if needs_command and name not in stimuli else ""
 
 

@@ -1,10 +1,12 @@
 """Our own agent as a testee of the device tier."""
 
 import contextlib
+import os
 import shlex
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from patrolink.cli import main
@@ -34,6 +36,7 @@ def board(request, monkeypatch, tmp_path):
         pytest.skip(f"{request.param}: apt-get install {' '.join(missing)}")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("PATH", os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])))
     assert run_agent(["init", request.param, f"build/testee/{request.param}"]) == 0
     return request.param
 
@@ -56,7 +59,11 @@ def validate(board, profile, target, capsys, *options):
 def test_every_case_passes_on_a_virtual_clock(board, capsys):
     target = f"exec:{shlex.join([*TESTEE, 'pipe', board, f'build/testee/{board}'])}"
     code, counts, results = validate(board, "conformance.toml", target, capsys)
-    assert code == 0, [result for result in results if result["case_verdict"] not in ("pass", "not applicable")]
+    others = [result for result in results if result["case_verdict"] not in ("pass", "not applicable")]
+    # Only `linux` has images for the kit: the cases of updates are skipped on the other boards.
+    wrong = [result for result in others if board == "linux" or not result["case"].startswith("PL-FIRMWARE-")]
+    assert wrong == [] and {result["case_verdict"] for result in others} <= {"skipped"}
+    assert code == (1 if others else 0)
     assert counts["cases_passed"] >= 15, counts
 
 

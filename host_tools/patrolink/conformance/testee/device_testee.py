@@ -9,6 +9,7 @@ from patrolink.conformance.evidence import (
     FRAMES_MAX,
     LINK,
     LISTEN,
+    OUTPUT,
     RAW,
     RESTART,
     SEND,
@@ -24,6 +25,7 @@ from patrolink.conformance.testee.network_packets import Traffic, parse
 from patrolink.conformance.testee.testee import Ending, StepUnavailableError, TesteeFaultError
 
 _STIMULUS_TIMEOUT_S = 30.0
+_OUTPUT_MAX = 200_000  # bytes; the evidence of a case is limited
 
 
 class DeviceTestee(ABC):
@@ -117,6 +119,8 @@ class DeviceTestee(ABC):
             self.control_link(step.data)
         elif step.op == STIMULUS:
             self._stimulate(step.data)
+        elif step.op == OUTPUT:
+            return (Answer(self.now_ms(), self._stimulate(step.data).hex()),)
         elif step.op == TRANSMIT:
             self.write_traffic(parse(step.data))
         elif step.op == LISTEN and not self.has_network:
@@ -143,13 +147,14 @@ class DeviceTestee(ABC):
             raise TesteeFaultError(FLOOD, f"more than {FRAMES_MAX} frames in {step.ms} ms", tuple(frames))
         return tuple(frames)
 
-    def _stimulate(self, name: str) -> None:
+    def _stimulate(self, name: str) -> bytes:
+        """Run a command of the profile; return what it has written."""
         command = self._stimuli.get(name)
         if command is None:
             raise StepUnavailableError(no_command(name))
         try:
             done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                 timeout=_STIMULUS_TIMEOUT_S,
             )  # fmt: skip
         except OSError as e:
@@ -160,3 +165,4 @@ class DeviceTestee(ABC):
             ) from None
         if done.returncode:
             raise TesteeFaultError(STIMULUS_FAILED, f"stimulus {name}: exit code {done.returncode}")
+        return done.stdout[:_OUTPUT_MAX]

@@ -4,6 +4,7 @@ usage: python -m patrolink.emulator.testee init BOARD FOLDER      a new device: 
        python -m patrolink.emulator.testee pipe BOARD FOLDER [CUT]
                                                                   linux, mps2_an385: on a pipe, with a virtual clock
        python -m patrolink.emulator.testee broker BOARD FOLDER    any emulated board: at a broker, in real time
+       python -m patrolink.emulator.testee image BOARD FOLDER     write a new signed image for BOARD to standard output
 
 FOLDER holds the state of the device, its console.log, and the FIFO `buttons`. A file settings.json in it adds to the
 configuration of the device on a pipe. CUT, for firmware, is a number of flash operations: in the next one the power is
@@ -52,6 +53,12 @@ def _pipe(name: str, folder: Path, cut: int = -1) -> None:
         raise UserError(f"{name}: this board has no virtual clock; test it at a broker")
 
 
+def _image(name: str, folder: Path) -> None:
+    from patrolink.emulator.testee.update_slots import next_image
+
+    sys.stdout.buffer.write(next_image(folder, boards.find(name).name))
+
+
 def _broker(name: str, folder: Path) -> None:
     from patrolink.emulator.testee.broker_site import BrokerSite
 
@@ -74,6 +81,8 @@ def main(arguments: list[str]) -> int:
             _init(arguments[1], Path(arguments[2]))
         elif len(arguments) == 3 and arguments[0] == "broker":
             _broker(arguments[1], Path(arguments[2]).absolute())
+        elif len(arguments) == 3 and arguments[0] == "image":
+            _image(arguments[1], Path(arguments[2]))
         elif len(arguments) in (3, 4) and arguments[0] == "pipe":
             _pipe(arguments[1], Path(arguments[2]).absolute(), *map(int, arguments[3:]))
         else:

@@ -15,6 +15,7 @@ from patrolink.emulator.boards.virtual_hal import Line, Reset
 from patrolink.emulator.network.carrier import Network
 from patrolink.emulator.scenarios.environment import HOST
 from patrolink.emulator.testee.kit_network import HOST as KIT_HOST
+from patrolink.emulator.testee.update_slots import UpdateSlots
 from patrolink.emulator.testee.virtual_site import VirtualSite
 
 UPLOAD_PORT = 5080
@@ -65,13 +66,15 @@ class FolderBoard(CameraHal):
 
     Args:
         network: Radio and carrier of the board.
+        flash: Flash port of its update area.
     """
 
     IDLE_MS = 50
     SHORTEST_WAIT_MS = 1
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, flash: Any) -> None:
         super().__init__(network, "testee", lambda: None)
+        self._update_area = flash
         self.lines["gps"] = Line()
         self._storage = agent_loader.module("hal.common")
         self._clip_storage = agent_loader.module("hal.clip_storage")
@@ -85,6 +88,10 @@ class FolderBoard(CameraHal):
     def Files(self, folder: str) -> Any:  # noqa: N802
         """Return the files of a folder."""
         return self._storage.Files(folder)
+
+    def open_flash(self) -> Any:
+        """Return the flash port of the update area."""
+        return self._update_area
 
     def clip_storage(self, folder: str) -> Any:
         """Return the card."""
@@ -103,8 +110,9 @@ class VirtualAgent(VirtualSite):
 
     def __init__(self, folder: Path, name: str, key: DeviceKey, from_kit: int, to_kit: int) -> None:
         super().__init__(folder, name, from_kit, to_kit)
-        self._board = FolderBoard(self.network)
         self._program, config = agent_loader.load()
+        self._slots = UpdateSlots(folder / "slots")
+        self._board = FolderBoard(self.network, self._slots.flash)
         self._config: dict[str, Any] = {
             **config.DEFAULTS,
             "board": "linux",
@@ -143,7 +151,8 @@ class VirtualAgent(VirtualSite):
             while True:
                 self._board.boot()
                 with contextlib.suppress(Reset):
-                    self._program.Device(self._config, self._board, write_line).run()
+                    slot = self._slots.select()
+                    self._program.Device(self._config, self._board, write_line, slot).run()
                     return
                 self._board.pause(_BOOT_MS)
 
