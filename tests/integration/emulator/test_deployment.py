@@ -1,4 +1,4 @@
-"""The copy of the agent that MicroPython boards run: numbers in place of constants, created once."""
+"""The copy of the agent that MicroPython boards run: compiled, numbers in place of constants, created once."""
 
 import re
 import shutil
@@ -34,10 +34,17 @@ def test_micropython_runs_a_copy_without_named_constants(checkout):
     for path in copy.rglob("*.py"):
         assert not re.search(r"^ *import patrolink_enums|\benums\.[A-Z]", path.read_text(), flags=re.M), path
     assert not (copy / "protocol" / "generated" / "patrolink_enums.py").exists()
-    original = (checkout / "device" / "agent" / "wearer" / "sos.py").read_text()
-    assert "enums." in original and original.count("\n") == (copy / "device/agent/wearer/sos.py").read_text().count(
-        "\n"
-    )
+    compiled = {path.relative_to(copy).as_posix(): path.read_bytes() for path in copy.rglob("*.mpy")}
+    assert not [name for name, data in compiled.items() if b"patrolink_enums" in data or b"EVENT_KIND_SOS" in data]
+    assert b"ALARMS_MAX" in compiled["device/agent/wearer/sos.mpy"] and main.read_text().startswith('"""')
+    assert not (copy / "device/agent/wearer/sos.py").exists()
+
+
+def test_module_that_cannot_be_compiled_is_an_error(checkout):
+    with (checkout / "device" / "agent" / "wearer" / "sos.py").open("a") as source:
+        source.write("return 1\n")
+    with pytest.raises(UserError, match=r"mpy-cross refuses device/agent/wearer/sos\.py; correct it"):
+        deployment.agent_main("micropython")
 
 
 def test_copy_is_reused_until_a_source_changes(checkout):
