@@ -2,8 +2,8 @@
 
 usage: <runtime> device/decode_nmea.py FILE [DATE-FLOOR]
 
-FILE is a path, or - for standard input. Dates before DATE-FLOOR (days since 1970-01-01) are flagged as suspect. The
-last line has the receiver's counters.
+FILE is a path, or - for standard input. Dates before DATE-FLOOR (days since 1970-01-01, the release of the software by
+default) and more than 20 years after it are flagged as suspect. The last line has the receiver's counters.
 """
 
 import json
@@ -15,9 +15,20 @@ for folder in ("", "/../protocol", "/../protocol/generated"):
 
 import patrolink_enums as enums  # noqa: E402  # after sys.path is set
 from agent.gps import fix as fixes  # noqa: E402
+from agent.gps.calendar import RELEASE_DAY  # noqa: E402
 from agent.gps.sentences import GpsReceiver  # noqa: E402
+from agent.tracking.plausibility import PositionJudge  # noqa: E402
 
 _SYSTEMS = ("gps", "glonass", "galileo", "beidou", "qzss", "navic")
+_DOUBTS = (
+    (fixes.ESTIMATED, "dead_reckoning"),
+    (fixes.MANUAL, "manual"),
+    (fixes.SIMULATED, "simulated"),
+    (fixes.CONTRADICTORY, "contradictory"),
+    (fixes.IMPLAUSIBLE, "implausible"),
+    (fixes.HELD, "held"),
+)
+_NOT_MEASURED = fixes.DOUBTFUL & ~fixes.IMPLAUSIBLE
 _COUNTERS = ("sentences", "bad_checksum", "overlong", "skipped_bytes", "ignored")
 _NULL = "null"
 
@@ -60,15 +71,31 @@ def json_line(fix):
         ("sats", _NULL if fix.sats == enums.UNKNOWN else str(fix.sats)),
         ("systems", json.dumps(systems)),
         ("date_suspect", "true" if fix.flags & fixes.DATE_SUSPECT else "false"),
-        ("estimated", "true" if fix.flags & fixes.ESTIMATED else "false"),
+        ("estimated", "true" if fix.flags & _NOT_MEASURED else "false"),
         ("differential", "true" if fix.flags & fixes.DIFFERENTIAL else "false"),
+        ("doubts", json.dumps([name for flag, name in _DOUBTS if fix.flags & flag])),
     )
     return "{" + ", ".join(['"%s": %s' % part for part in parts]) + "}"
 
 
-def print_fix(fix):
-    """Print a fix."""
-    print(json_line(fix))
+class Printer:
+    """Prints fixes, judged as on a device. A log has no times of reception: those of the fixes stand for them."""
+
+    def __init__(self):
+        self._judge = PositionJudge()
+        self._now_ms = self._unix_ms = 0
+
+    def on_fix(self, fix):
+        """Judge and print a fix."""
+        elapsed_ms = 1000
+        if fix.day != enums.UNKNOWN:
+            unix_ms = fix.day * 86400000 + fix.ms
+            if 0 <= unix_ms - self._unix_ms < 3600000:
+                elapsed_ms = unix_ms - self._unix_ms
+            self._unix_ms = unix_ms
+        self._now_ms += elapsed_ms
+        self._judge.on_fix(fix, self._now_ms)
+        print(json_line(fix))
 
 
 def main(args):
@@ -76,7 +103,7 @@ def main(args):
     if not 1 <= len(args) <= 2:
         print(__doc__, file=sys.stderr)
         return 2
-    receiver = GpsReceiver(print_fix, int(args[1]) if len(args) == 2 else 0)
+    receiver = GpsReceiver(Printer().on_fix, int(args[1]) if len(args) == 2 else RELEASE_DAY)
     buf = bytearray(4096)
     try:
         source = open("/dev/stdin" if args[0] == "-" else args[0], "rb")

@@ -3,7 +3,7 @@
 `patrolink selftest` runs them over the console (app/self_test.py). The configuration is the checked one of the agent.
 """
 
-from agent.gps.fix import HAS_POSITION
+from agent.gps.fix import DOUBTFUL, HAS_POSITION
 from agent.gps.sentences import GpsReceiver
 from agent.modem import at
 from patrolink_protocol.key_derivation import derive_key
@@ -61,12 +61,12 @@ class SelfTest:
         fixes = []
 
         def on_fix(fix):
-            if fix.flags & HAS_POSITION and not fixes:
+            if fix.flags & (HAS_POSITION | DOUBTFUL) == HAS_POSITION and not fixes:
                 fixes.append(fix.sats)
 
         hal = self._hal
         uart = hal.Uart(self._config["gps_uart"], self._now_ms, self._log, "gps", hal.Inputs())
-        receiver = GpsReceiver(on_fix, 0, uart)
+        receiver = GpsReceiver(on_fix, uart=uart)
         start_ms = self._now_ms()
         while self._now_ms() - start_ms < limit_ms and not (fixes and receiver.sentences >= _SENTENCES_MIN):
             receiver.read_uart(self._now_ms())

@@ -2,6 +2,7 @@
 
 import json
 
+from agent.gps.calendar import RELEASE_DAY
 from app.errors import ConfigError
 from patrolink_protocol import frame
 
@@ -13,7 +14,7 @@ DEFAULTS = {
     "timeout_s": 10,
     "key_epoch": 0,
     "outbox_kb": 256,
-    "date_floor": 0,
+    "date_floor": RELEASE_DAY,
     "board": "unix",
     "ptt": {},
     "status_texts": [],

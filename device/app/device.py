@@ -13,7 +13,9 @@ from agent.link.outbox import Outbox
 from agent.link.session import Session
 from agent.link.supervisor import Supervisor
 from agent.tracking.counter import Counter, Record
+from agent.tracking.device_clock import DeviceClock
 from agent.tracking.device_status import DeviceStatus
+from agent.tracking.plausibility import PositionJudge
 from agent.tracking.reporter import Reporter
 from agent.wearer.sos import Sos
 from compat import modules
@@ -74,11 +76,11 @@ class Device:
         if self._pending():
             log("outbox: %d frames pending from the previous boot" % self._pending())
         channel = frame.Channel(config["key"], config["device"].encode(), frame.UPLINK, config["key_epoch"])
-        self.reporter = Reporter(channel, counter, self.outbox, self.event_queue, config, hal.battery)
+        stored = (counter, self.outbox, self.event_queue)
+        self.reporter = Reporter(channel, *stored, config, hal.battery, DeviceClock())
         self._connect(config, store)
-        self._texts = self._geofences = self._self_test = None
+        play_tone = self._texts = self._geofences = self._self_test = None
         self.ptt = self._ptt_status = self.camera = self.recording = self.live_view = None
-        play_tone = None
         if config.get("audio") is not None or config.get("camera") is not None:
             play_tone = self._build_media(config, store, counter)
         record = None if self.recording is None else self.recording.on_event
@@ -86,6 +88,7 @@ class Device:
         self._downlink.add_handlers({m.EVENT_STATE: self.sos.on_event_state, m.FIRMWARE: self._on_firmware})
         self._build_extras(config, store, record)
         uart = hal.Uart(config["gps_uart"], now_ms, log, "gps", self._inputs)
+        self._judge = PositionJudge()
         self._receiver = GpsReceiver(self._on_fix, config["date_floor"], uart)
         self._status = self._build_status(config)
         from app.hello import send_hello
@@ -166,7 +169,7 @@ class Device:
             self.net,
             log,
             hal.reset,
-            self.reporter.set_time,
+            self.reporter.clock.set_network,
             self._on_session,
             due_count,
             self._trial.on_published if self._trial is not None else None,
@@ -246,7 +249,7 @@ class Device:
         self.reporter.poll(now_ms)
         if self._self_test is not None:
             self._self_test.poll()
-        if not self.reporter.time_source and now_ms >= self._request_time_at_ms and self.session.is_open:
+        if not self.reporter.clock.source and now_ms >= self._request_time_at_ms and self.session.is_open:
             self._request_time(now_ms)  # most boards get it from the receiver or the network, and load nothing
         self.sos.poll(now_ms)
         self._status.poll(now_ms)
@@ -268,6 +271,7 @@ class Device:
 
     def _on_fix(self, fix):
         now_ms = self._clock.now_ms()
+        self._judge.on_fix(fix, now_ms)
         self.reporter.on_fix(fix, now_ms)
         if self.recording is not None:
             self.recording.on_fix(fix, now_ms)

@@ -21,6 +21,6 @@ def build_certification(state_dir, hal, reporter, downlink, now_ms, log):
     audit_log = AuditLog(hal.Files(state_dir + "/audit"), "certify", _LOG_FILE_MAX)
 
     def audit(*fields):
-        return audit_log.append(reporter.unix_ms(now_ms()) or 0, *fields)
+        return audit_log.append(reporter.clock.unix_ms(now_ms()) or 0, *fields)
 
     return Certification(downlink, reporter.send, audit, log, hal.reset, now_ms)

@@ -15,7 +15,7 @@ class _UnixClock:
         self._now_ms = now_ms
 
     def unix_ms(self):
-        return self._reporter.unix_ms(self._now_ms())
+        return self._reporter.clock.unix_ms(self._now_ms())
 
 
 def build_commands(state_dir, hal, reporter, downlink, now_ms):

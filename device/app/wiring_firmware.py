@@ -34,7 +34,7 @@ class _Port:
         self._audit_log = audit_log
 
     def unix_ms(self):
-        return self._device.reporter.unix_ms(self._now_ms())
+        return self._device.reporter.clock.unix_ms(self._now_ms())
 
     def audit(self, *fields):
         """Append to the audit log; return whether that succeeded."""

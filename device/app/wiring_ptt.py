@@ -54,7 +54,7 @@ class _BurstReport:
         self._reporter = reporter
 
     def send(self, values, started_ms):
-        values["start_ms"] = self._reporter.unix_ms(started_ms) or 0
+        values["start_ms"] = self._reporter.clock.unix_ms(started_ms) or 0
         self._reporter.send(m.PTT_BURST, values)
 
 
@@ -94,7 +94,7 @@ class _Handlers:
         now_ms = self._now_ms()
         if not self._ambient_allowed:
             return Result(enums.ANSWER_RESULT_REFUSED, "the site does not allow ambient listening", None)
-        if self._reporter.unix_ms(now_ms) is None:
+        if self._reporter.clock.unix_ms(now_ms) is None:
             return Result(enums.ANSWER_RESULT_REFUSED, "the time is not known yet", None)
         reason = self._client.transmit_session.start_ambient(group, _AMBIENT_S, now_ms)
         if reason:

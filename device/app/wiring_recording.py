@@ -73,10 +73,10 @@ class _RecordingBuilder:
         return Recording(store, recorder, ring_recorder, uploader)
 
     def _unix_ms(self, mono_ms):
-        return self._core.reporter.unix_ms(mono_ms) or 0
+        return self._core.reporter.clock.unix_ms(mono_ms) or 0
 
     def _time_source(self):
-        return self._core.reporter.time_source
+        return self._core.reporter.clock.source
 
 
 class _Stamp:
@@ -88,7 +88,7 @@ class _Stamp:
     def at(self, mono_ms):
         """Return (unix ms or 0, latitude and longitude in 1e-7 degrees or None)."""
         lat_e7, lon_e7 = self._reporter.position() or (None, None)
-        return self._reporter.unix_ms(mono_ms) or 0, lat_e7, lon_e7
+        return self._reporter.clock.unix_ms(mono_ms) or 0, lat_e7, lon_e7
 
 
 def _unchanged(picture):

@@ -15,6 +15,7 @@ from agent.link.event_queue import EventQueue
 from agent.link.outbox import Outbox
 from agent.link.session import Session
 from agent.tracking.counter import Counter
+from agent.tracking.device_clock import DeviceClock
 from agent.tracking.reporter import Reporter
 from compat import umqtt_import
 from compat.stream import Network
@@ -124,7 +125,8 @@ def fixes():
     outbox = Outbox(files)
     channel = frame.Channel(bytes(32), DEVICE)
     config = {"batch_fixes": m.MAX_BATCH, "batch_s": 3600}
-    reporter = Reporter(channel, Counter(Store("/bench")), outbox, EventQueue(files, clock.now_ms), config, battery)
+    counter, events = Counter(Store("/bench")), EventQueue(files, clock.now_ms)
+    reporter = Reporter(channel, counter, outbox, events, config, battery, DeviceClock())
     receiver = GpsReceiver(lambda fix: reporter.on_fix(fix, 0))
     buf = bytearray(512)
     blocks = epochs(buf)

@@ -8,7 +8,16 @@ import json
 import sys
 import time
 
-data = open(sys.argv[1], "rb").read()
+buf = bytearray(256)  # of a read of the UART
+
+
+def pieces():
+    """Yield the number of bytes in `buf` for each piece of the file."""
+    with open(sys.argv[1], "rb") as f:
+        n = f.readinto(buf)
+        while n:
+            yield n
+            n = f.readinto(buf)
 
 
 def shortest_time(work):
@@ -28,31 +37,40 @@ if sys.argv[3] == "agent":
     from agent.gps.sentences import GpsReceiver
 
     receiver = GpsReceiver(lambda fix: None)
-    data = bytearray(data)
-    receiver.feed(data, len(data), 0)
+
+    def work():
+        for n in pieces():
+            receiver.feed(buf, n, 0)
+
+    work()
     n = receiver.sentences
-    best = shortest_time(lambda: receiver.feed(data, len(data), 0))
+    best = shortest_time(work)
     allocated = None
     if hasattr(gc, "mem_alloc"):
+        allocated = 0
         gc.collect()
         gc.disable()
-        start = gc.mem_alloc()
-        receiver.feed(data, len(data), 0)
-        allocated = gc.mem_alloc() - start
+        for size in pieces():
+            start = gc.mem_alloc()
+            receiver.feed(buf, size, 0)
+            allocated += gc.mem_alloc() - start
     print(json.dumps({"sentences": n, "ns": best, "allocated": allocated}))
 else:
     sys.path.insert(0, sys.argv[3].rsplit("/", 1)[0])
     from micropyGPS import MicropyGPS
 
-    text = data.decode()
+    lines = [0]
 
     def work():
         gps = MicropyGPS()
-        for c in text:
-            try:
-                gps.update(c)
-            except IndexError:
-                gps.sentence_active = False
+        lines[0] = 0
+        for n in pieces():
+            for byte in memoryview(buf)[:n]:
+                lines[0] += byte == 10
+                try:
+                    gps.update(chr(byte))
+                except IndexError:
+                    gps.sentence_active = False
 
     best = shortest_time(work)
-    print(json.dumps({"sentences": text.count("\n"), "ns": best, "allocated": None}))
+    print(json.dumps({"sentences": lines[0], "ns": best, "allocated": None}))

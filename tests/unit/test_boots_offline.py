@@ -5,6 +5,7 @@ import patrolink_messages as m
 from agent.link.event_queue import EventQueue
 from agent.link.outbox import Outbox
 from agent.tracking.counter import Counter
+from agent.tracking.device_clock import DeviceClock
 from agent.tracking.reporter import Reporter
 from memory_storage import MemoryFiles, MemoryStore
 from patrolink_protocol import frame
@@ -23,7 +24,9 @@ class Life:
         channel = frame.Channel(KEY, b"dev-1")
         config = {"batch_fixes": 5, "batch_s": 60}
         self.counter = Counter(store)
-        self.reporter = Reporter(channel, self.counter, self.outbox, self.events, config, lambda: enums.UNKNOWN)
+        self.reporter = Reporter(
+            channel, self.counter, self.outbox, self.events, config, lambda: enums.UNKNOWN, DeviceClock()
+        )
         self.reporter.send(m.HELLO, HELLO)
         self.reporter.send(m.DEVICE_STATUS, STATUS)
 

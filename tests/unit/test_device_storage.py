@@ -7,6 +7,7 @@ from agent.link.removal import Removal
 from agent.ptt.grant_log import GrantLog
 from agent.ptt.hub_link import SrtcpContext
 from agent.tracking.counter import Counter, Record
+from agent.tracking.device_clock import DeviceClock
 from agent.tracking.reporter import Reporter
 from agent.wearer.status_texts import StatusTexts
 from memory_storage import MemoryFiles, MemoryStore, drain
@@ -251,7 +252,7 @@ def test_reporter_counts_what_it_cannot_seal():
     events = EventQueue(MemoryFiles(), lambda: 0)
     outbox = SosHarness().outbox
     config = {"batch_fixes": 1, "batch_s": 60}
-    reporter = Reporter(channel, counter, outbox, events, config, lambda: enums.UNKNOWN)
+    reporter = Reporter(channel, counter, outbox, events, config, lambda: enums.UNKNOWN, DeviceClock())
     for i in range(200):
         reporter.on_fix(fix(i), 1000 * i)
     assert reporter.unsealed and reporter.unsealed + len(outbox) == 200

@@ -32,6 +32,7 @@ class FakeHal:
 class FakeReporter:
     def __init__(self):
         self.sent = []
+        self.clock = self
         self.time_ms = NOW_MS
 
     def unix_ms(self, now_ms):

@@ -21,6 +21,7 @@ def command(number=None, value=""):
 class FakeReporter:
     def __init__(self, harness):
         self.harness = harness
+        self.clock = self
         self.events = []  # (kind, cause, ref, value)
         self.sent = []  # (message type, values)
 

@@ -6,6 +6,7 @@ from agent.gps import fix as gps
 from agent.link.event_queue import LIMIT, EventQueue
 from agent.link.outbox import Outbox
 from agent.tracking.counter import Counter
+from agent.tracking.device_clock import DeviceClock
 from agent.tracking.reporter import Reporter
 from memory_storage import MemoryFiles, MemoryStore
 from patrolink_protocol import decode, frame, track_encoder
@@ -20,7 +21,8 @@ def make_reporter(batch_fixes=60, batch_s=60, events=None):
     channel = frame.Channel(KEY, b"dev-1")
     if events is None:
         events = EventQueue(MemoryFiles(), lambda: 0)
-    return Reporter(channel, Counter(MemoryStore()), outbox, events, config, lambda: enums.UNKNOWN), outbox
+    counter, clock = Counter(MemoryStore()), DeviceClock()
+    return Reporter(channel, counter, outbox, events, config, lambda: enums.UNKNOWN, clock), outbox
 
 
 def fix(i, lat=310000000, lon=1210000000, mode=3, day=19723):
@@ -28,6 +30,7 @@ def fix(i, lat=310000000, lon=1210000000, mode=3, day=19723):
     f.day, f.ms, f.mode = day, (1000 * i) % 86400000, mode
     if mode > 1:
         f.lat_e7, f.lon_e7, f.flags = lat, lon, gps.HAS_POSITION
+        f.judged_lat_e7, f.judged_lon_e7 = lat, lon
     f.alt_mm, f.speed_mms, f.course_cd, f.sats = 5000, 1400, 9000, 9
     return f
 
@@ -130,7 +133,7 @@ def test_event_flushes_the_track_and_has_position_and_time():
     events = EventQueue(MemoryFiles(), lambda: 0)
     reporter, outbox = make_reporter(60, events=events)
     for i in range(3):
-        reporter.on_fix(fix(1000 * i), 1000 * i)
+        reporter.on_fix(fix(i), 1000 * i)
     for ack_wanted in (0, 1):
         event_id = reporter.raise_event(1, 0, ack_wanted, 5000)
         data = bytes((events if ack_wanted else outbox).peek())
@@ -138,7 +141,7 @@ def test_event_flushes_the_track_and_has_position_and_time():
         message = decode.decode(kind, body)
         assert message["event_id"] == counter == event_id and message["kind"] == 1
         assert message["lat_e7"] == 310000000 and message["fix_age_s"] == 3
-        assert message["time_ms"] % 86400000 == 2000000 + 3000
+        assert message["time_ms"] % 86400000 == 2000 + 3000
     kinds = []
     while len(outbox):
         kinds.append(outbox.peek()[0] & 31)
@@ -169,9 +172,9 @@ def test_events_beyond_the_limit_of_the_event_queue_use_the_outbox():
 
 def test_network_time_is_used_until_the_receiver_has_a_date():
     reporter, outbox = make_reporter(1)
-    reporter.set_time(20000, 5000, 0)
+    reporter.clock.set_network(20000, 5000, 0)
     reporter.on_fix(fix(0, day=enums.UNKNOWN), 1000)
-    reporter.set_time(1, 1, 2000)  # ignored: the time is already set
+    reporter.clock.set_network(1, 1, 2000)  # ignored: the time is already set
     reporter.on_fix(fix(0, day=enums.UNKNOWN), 3000)
     _, fixes = drain(outbox)
     assert [f["time_ms"] for f in fixes] == [20000 * 86400000 + 6000, 20000 * 86400000 + 8000]

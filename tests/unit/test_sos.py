@@ -6,6 +6,7 @@ from agent.link.downlink import Downlink
 from agent.link.event_queue import EventQueue
 from agent.link.outbox import Outbox
 from agent.tracking.counter import Counter, Record
+from agent.tracking.device_clock import DeviceClock
 from agent.tracking.reporter import Reporter
 from agent.wearer.sos import ALARMS_MAX, Sos
 from memory_storage import MemoryFiles, MemoryStore
@@ -34,7 +35,8 @@ class SosHarness:
         config = {"batch_fixes": 60, "batch_s": 60}
         self.outbox = Outbox(MemoryFiles())
         channel = frame.Channel(KEY, b"dev-1")
-        reporter = Reporter(channel, Counter(self.store), self.outbox, self.events, config, lambda: enums.UNKNOWN)
+        counter, clock = Counter(self.store), DeviceClock()
+        reporter = Reporter(channel, counter, self.outbox, self.events, config, lambda: enums.UNKNOWN, clock)
         self.sos = Sos(
             reporter, self.events, self.lines.append, play_tone, self.retry_now, self.record, self.log.append
         )

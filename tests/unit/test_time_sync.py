@@ -11,12 +11,13 @@ class Reporter:
     def __init__(self):
         self.sent = []
         self.times = []
+        self.clock = self
 
     def send(self, kind, values):
         assert kind == m.TIME_SYNC
         self.sent.append(values["originate_ms"])
 
-    def set_time(self, day, ms, now_ms):
+    def set_network(self, day, ms, now_ms):
         self.times.append((day, ms, now_ms))
 
 

@@ -6,6 +6,13 @@ HAS_POSITION = 1
 DATE_SUSPECT = 2
 ESTIMATED = 4
 DIFFERENTIAL = 8
+MANUAL = 16
+SIMULATED = 32
+CONTRADICTORY = 64
+IMPLAUSIBLE = 128
+HELD = 256
+# The receiver did not measure the position, or it is doubtful: bit "estimated" of a batch (SPEC.md, column state).
+DOUBTFUL = ESTIMATED | MANUAL | SIMULATED | CONTRADICTORY | IMPLAUSIBLE
 
 GPS, GLONASS, GALILEO, BEIDOU, QZSS, NAVIC = 1, 2, 4, 8, 16, 32
 
@@ -17,17 +24,22 @@ class Fix:
         day: UTC date as days since 1970-01-01.
         ms: UTC time as millisecond of the day.
         mode: 1 no fix, 2 2D, 3 3D.
-        lat_e7: Latitude in 1e-7 degrees, valid if `flags` has HAS_POSITION.
-        lon_e7: Longitude in 1e-7 degrees, valid if `flags` has HAS_POSITION.
+        lat_e7: Latitude in 1e-7 degrees as received, valid if `flags` has HAS_POSITION.
+        lon_e7: Longitude in 1e-7 degrees as received, valid if `flags` has HAS_POSITION.
+        judged_lat_e7: Latitude after agent.tracking.plausibility; equal to `lat_e7` before that.
+        judged_lon_e7: Longitude after agent.tracking.plausibility.
         alt_mm: Altitude above mean sea level.
         speed_mms: Speed over ground in mm/s.
         course_cd: Course over ground in 1e-2 degrees from true north.
-        hacc_mm: Horizontal error, 95 %, estimated as HDOP times 15 m, or 3.75 m for a differential fix (gpsd's rule).
+        hacc_mm: Horizontal error, 95 %, see agent.gps.accuracy.
         hdop_e2: HDOP times 100.
         sats: Satellites used.
         systems: Bit mask of GPS ... NAVIC.
         age_ms: Time from the first byte of the epoch to this report.
-        flags: HAS_POSITION, DATE_SUSPECT, ESTIMATED (dead reckoning), DIFFERENTIAL (DGPS, RTK).
+        flags: HAS_POSITION; DATE_SUSPECT; DIFFERENTIAL (DGPS, RTK); ESTIMATED (dead reckoning); MANUAL (entered by
+            hand); SIMULATED; CONTRADICTORY (as many sentences deny the fix as confirm it); and of
+            agent.tracking.plausibility IMPLAUSIBLE (farther than the wearer can have moved; the judged position is the
+            last good one) and HELD (at rest; the judged position does not follow the noise).
     """
 
     def __init__(self):
@@ -38,7 +50,7 @@ class Fix:
         """Reset every value except the age."""
         self.day = self.ms = enums.UNKNOWN
         self.mode = 0
-        self.lat_e7 = self.lon_e7 = 0
+        self.lat_e7 = self.lon_e7 = self.judged_lat_e7 = self.judged_lon_e7 = 0
         self.alt_mm = self.speed_mms = self.course_cd = enums.UNKNOWN
         self.hacc_mm = self.hdop_e2 = self.sats = enums.UNKNOWN
         self.systems = 0

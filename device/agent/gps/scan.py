@@ -4,12 +4,15 @@ The specification of `fields` has one character per field; the first stands for 
 
     .     skipped
     c     code of the first character
+    m     set of capital letters: bit 0 for A ... bit 25 for Z (mode indicators, one letter a constellation)
     0-3   decimal number times 10^0 ... 10^3, rounded half away from zero. As in C's atof, conversion stops at the first
           character that cannot be part of a number. UNKNOWN if no digit precedes it, or if the result has more than
           nine digits
-    n, e  (d)ddmm.mmmm and the hemisphere in the next field, in 1e-7 degrees, rounded half away from zero, north and
-          east positive. Decimals of a minute after the seventh (0.2 mm) are ignored; values above 200 degrees become
-          200. Not counted as a coordinate if malformed or if either field is empty
+    n, e  ddmm.mmmm or dddmm.mmmm and the hemisphere in the next field, in 1e-7 degrees, rounded half away from zero,
+          north and east positive. The decimals are optional, and those after the seventh (0.2 mm) are ignored. Up to
+          two leading zeros may be missing, but fewer than three digits before the point are not minutes (NMEA 0183
+          demands all): degrees in place of minutes, or lost characters. Not counted as a coordinate if malformed, with
+          more than 60 minutes, or if either field is empty
     t     hhmmss(.sss) in ms of the day (86400000 and more in a leap second); UNKNOWN if malformed
     d     six digits; UNKNOWN if malformed
 """
@@ -220,48 +223,64 @@ def fields(line: ptr8, ends: ptr8, count: int, spec: ptr8, n: int, out: ptr32) -
                     value = 0 - value
             elif kind == 99:  # c
                 value = line[i]
+            elif kind == 109:  # m
+                while i < end:
+                    c = line[i] - 65
+                    i += 1
+                    if c >= 0 and c < 26:
+                        value |= 1 << c
             elif kind == 110 or kind == 101:  # n, e
-                whole = 0
-                point = 0
+                digits = 0
                 while i < end:
                     c = line[i] - 48
-                    i += 1
-                    if c >= 0 and c <= 9:
-                        whole = whole * 10 + c
-                        if whole > 20000:
-                            whole = 20000
-                    else:
-                        point = 1 if c == -2 else 0
+                    if c < 0 or c > 9 or value > 20000:
                         break
-                side = 0
-                if f + 1 < count and ends[f] + 1 < ends[f + 1]:
-                    side = line[ends[f] + 1]
-                if point and side:
-                    degree = whole // 100
-                    value = whole - degree * 100
-                    left = 7
-                    while left:
-                        c = -1
-                        if i < end:
-                            c = line[i] - 48
-                        if c < 0 or c > 9:
-                            end = 0
-                            c = 0
-                        value = value * 10 + c
+                    value = value * 10 + c
+                    digits += 1
+                    i += 1
+                degree = value // 100
+                value -= degree * 100
+                left = 7
+                if digits < 3 or digits > 5 or value > 60 or degree > 200 or kind == 110 and digits > 4:
+                    left = -1
+                if i < end and line[i] != 46:
+                    left = -1
+                i += 1
+                while left > 0:
+                    c = 0
+                    if i < end:
+                        c = line[i] - 48
                         i += 1
-                        left -= 1
+                        if c < 0 or c > 9:
+                            left = 0  # malformed
+                    value = value * 10 + c
+                    left -= 1
+                while left == 0 and i < end:  # decimals without effect
+                    c = line[i] - 48
+                    if c < 0 or c > 9:
+                        left = -1
+                    i += 1
+                side = 0
+                if f + 1 < count and ends[f] + 2 == ends[f + 1]:
+                    side = line[ends[f] + 1]
+                if left < 0 or value > 600000000:
+                    value = 0
+                elif kind == 110 and (side == 78 or side == 83):
                     value = degree * 10000000 + (value + 30) // 60
                     coordinates += 1
-                    if kind == 110:
-                        if value > _QUARTER:
-                            coordinates += 16
-                        if side == 83:
-                            value = -value
-                    else:
-                        if value - _QUARTER > _QUARTER:
-                            coordinates += 16
-                        if side == 87:
-                            value = -value
+                    if value > _QUARTER:
+                        coordinates += 16
+                    if side == 83:
+                        value = -value
+                elif kind == 101 and (side == 69 or side == 87):
+                    value = degree * 10000000 + (value + 30) // 60
+                    coordinates += 1
+                    if value - _QUARTER > _QUARTER:
+                        coordinates += 16
+                    if side == 87:
+                        value = -value
+                else:
+                    value = 0
             else:  # t, d
                 left = 6
                 while left and i < end:
@@ -276,13 +295,17 @@ def fields(line: ptr8, ends: ptr8, count: int, spec: ptr8, n: int, out: ptr32) -
                 elif kind == 116:
                     hour = value // 10000
                     minute = value // 100 - hour * 100
-                    value = ((hour * 60 + minute) * 60 + value % 100) * 1000
-                    if i < end and line[i] == 46:
+                    value -= hour * 10000 + minute * 100
+                    if hour > 23 or minute > 59 or value > 60 or i < end and line[i] != 46:
+                        value = int(enums.UNKNOWN)
+                    else:
+                        value = ((hour * 60 + minute) * 60 + value) * 1000
                         left = 100
                         i += 1
-                        while left and i < end:
+                        while i < end:
                             c = line[i] - 48
                             if c < 0 or c > 9:
+                                value = int(enums.UNKNOWN)
                                 break
                             value += c * left
                             left //= 10
@@ -293,17 +316,12 @@ def fields(line: ptr8, ends: ptr8, count: int, spec: ptr8, n: int, out: ptr32) -
 
 
 @micropython.viper
-def satellites(values: ptr32, system: int, used: ptr8, n: int) -> int:
-    """Add the satellites of fields 3 to 14 to a set of up to four.
+def systems(values: ptr32, system: int) -> int:
+    """Return the mask of the constellations (fix.GPS ... NAVIC) of the satellites in fields 3 to 14.
 
     Args:
         values: Fields of a GSA sentence.
         system: NMEA system id of the constellation; 0 to tell GPS from GLONASS by satellite number.
-        used: The set, two bytes per satellite.
-        n: Number of satellites in `used`.
-
-    Returns:
-        The new number of satellites; from bit 8, the mask of the constellations in this sentence.
     """
     mask = 0
     f = 3
@@ -315,14 +333,5 @@ def satellites(values: ptr32, system: int, used: ptr8, n: int) -> int:
         kind = system
         if kind == 0:
             kind = 2 if number >= 65 and number <= 99 else 1
-        mask |= 128 << kind
-        kind = kind << 4 | number >> 8
-        number &= 255
-        i = 0
-        while i < n and (used[2 * i] != kind or used[2 * i + 1] != number):
-            i += 1
-        if i == n and n < 4:
-            used[2 * n] = kind
-            used[2 * n + 1] = number
-            n += 1
-    return n | mask
+        mask |= 1 << kind
+    return mask >> 1

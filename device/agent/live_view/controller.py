@@ -45,7 +45,7 @@ class LiveViewController:
 
     def _start(self, message):
         now = self._now_ms()
-        if not self._reporter.unix_ms(now):
+        if not self._reporter.clock.unix_ms(now):
             return Result(enums.ANSWER_RESULT_REFUSED, "the time is not known yet", None)
         if not self._recording.is_ready:
             return Result(enums.ANSWER_RESULT_REFUSED, "the camera is not ready: storage is not loaded", None)

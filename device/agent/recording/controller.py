@@ -321,7 +321,7 @@ class RecordingController:
 
     def _take_snapshot(self, message):
         now = self._now_ms()
-        if not self._reporter.unix_ms(now):
+        if not self._reporter.clock.unix_ms(now):
             return Result(enums.ANSWER_RESULT_REFUSED, "the time is not known yet", None)
         if self._recording is None:
             return Result(enums.ANSWER_RESULT_FAILED, "storage cannot be read", None)

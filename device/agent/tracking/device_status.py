@@ -4,14 +4,17 @@ import gc
 
 import patrolink_enums as enums
 import patrolink_messages as m
+from patrolink_protocol.native import const
+
+_CHANGE_MS = const(10000)  # a fix that comes and goes sends no more than this often
 
 
 class DeviceStatus:
-    """Sends device_status at boot, periodically, and when the GPS mode changes.
+    """Sends device_status at boot, periodically, and when the GPS mode changes, for that at most every 10 s.
 
     Args:
         reporter: agent.tracking.reporter.Reporter.
-        receiver: agent.gps.receiver.GpsReceiver.
+        receiver: agent.gps.sentences.GpsReceiver.
         outbox: agent.link.outbox.Outbox.
         event_queue: agent.link.event_queue.EventQueue.
         link: agent.link.supervisor.Supervisor.
@@ -40,6 +43,7 @@ class DeviceStatus:
         self._start_ms = start_ms
         self._due_ms = 0
         self._sent_mode = None
+        self._change_at_ms = start_ms
         self._frames = 0  # reporter.frames at the last poll
 
     def poll(self, now_ms):
@@ -52,7 +56,10 @@ class DeviceStatus:
         self._frames = frames
         if not is_idle:
             return
-        if now_ms >= self._due_ms or self._reporter.gps_mode != self._sent_mode:
+        if now_ms >= self._due_ms:
+            self.send(now_ms)
+        elif self._reporter.gps_mode != self._sent_mode and now_ms >= self._change_at_ms:
+            self._change_at_ms = now_ms + _CHANGE_MS
             self.send(now_ms)
 
     def send(self, now_ms):

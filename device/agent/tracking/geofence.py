@@ -1,25 +1,22 @@
 """Geofences: circles on the ground, and when the wearer enters and leaves them. Integers only.
 
-Distances use the radii of the WGS 84 ellipsoid at the mean latitude (equirectangular): within 0.5 % of the geodesic for
-fences of up to 5 km and latitudes of up to 85 degrees. A fix may be wrong by its `hacc_mm`. A fence is entered when two
-consecutive fixes are inside by that margin (at most half of the radius), and left when two are outside by it, so that
-noise at the edge does not cause a series of events.
+A fix may be wrong by its `hacc_mm`. A fence is entered when two consecutive fixes are inside by that margin (at most
+half of the radius), and left when two are outside by it, so that noise at the edge does not cause a series of events.
+Fences use the judged position (agent.tracking.plausibility); an implausible one changes nothing.
 """
 
 from collections import namedtuple
 
 import patrolink_enums as enums
-from agent.gps.fix import HAS_POSITION
+from agent.gps.fix import HAS_POSITION, IMPLAUSIBLE
+
+from .distance import squared_distance_mm2
 
 FENCES_MAX = 32
 _LAT_MAX, _RADIUS_MIN_M, _RADIUS_MAX_M = 85, 10, 5000
 _ID_MAX = 0xFFFFFFFE  # event.ref
 _MARGIN_MIN_MM = 5000  # the position of a receiver at rest wanders by this much, whatever it estimates
 _MARGIN_UNKNOWN_MM = 15000  # of a fix without an estimate
-_FULL_TURN_E7 = 3600000000
-# Cosines of 0, 5, ... 90 degrees, times 2^14. Linear interpolation is low by 0.1 % at most.
-_COS = (16384, 16322, 16135, 15826, 15396, 14849, 14189, 13421, 12551, 11585)
-_COS += (10531, 9397, 8192, 6924, 5604, 4240, 2845, 1428, 0)
 
 # A fence that was entered (or left), and whether it makes a clip.
 Crossing = namedtuple("Crossing", ("fence_id", "entered", "record"))
@@ -39,7 +36,7 @@ class _Fence:
 
     def crossing(self, fix, margin_mm):
         """Return True when the fence is entered with this fix, False when it is left, else None."""
-        north_e7 = fix.lat_e7 - self.lat_e7
+        north_e7 = fix.judged_lat_e7 - self.lat_e7
         if not self.inside and not -self.reach_e7 <= north_e7 <= self.reach_e7:
             self._crossed_once = False
             return None  # the usual case, which allocates nothing
@@ -47,31 +44,15 @@ class _Fence:
             limit_mm = self.radius_mm + margin_mm
         else:
             limit_mm = self.radius_mm - min(margin_mm, self.radius_mm >> 1)
-        outside = squared_distance_mm2(self.lat_e7, self.lon_e7, fix.lat_e7, fix.lon_e7) > limit_mm * limit_mm
+        outside = (
+            squared_distance_mm2(self.lat_e7, self.lon_e7, fix.judged_lat_e7, fix.judged_lon_e7) > limit_mm * limit_mm
+        )
         crossed_before, self._crossed_once = self._crossed_once, outside == self.inside
         if not (crossed_before and self._crossed_once):
             return None
         self._crossed_once = False
         self.inside = not outside
         return self.inside
-
-
-def squared_distance_mm2(lat_e7, lon_e7, to_lat_e7, to_lon_e7):
-    """Return the square of the distance between two points in mm^2."""
-    north = to_lat_e7 - lat_e7
-    east = to_lon_e7 - lon_e7
-    if east > _FULL_TURN_E7 >> 1:
-        east -= _FULL_TURN_E7
-    elif east < -(_FULL_TURN_E7 >> 1):
-        east += _FULL_TURN_E7
-    mean_lat = abs(lat_e7 + (north >> 1))
-    i = min(mean_lat // 50000000, 17)
-    cos = _COS[i] - (_COS[i] - _COS[i + 1]) * (mean_lat - i * 50000000 >> 10) // 48828  # 5 degrees >> 10
-    square = cos * cos >> 14
-    # Micrometres per 1e-7 degrees on WGS 84, from the series of its radii: 11169 - 112 cos^2, cos (11169 - 37 cos^2).
-    north = north * (11169 - (112 * square >> 14)) // 1000
-    east = east * (cos * (11169 - (37 * square >> 14)) >> 4) // 1024000
-    return north * north + east * east
 
 
 class Geofences:
@@ -86,7 +67,7 @@ class Geofences:
 
     def on_fix(self, fix):
         """Return the list of Crossings that a fix completes, () when there is none."""
-        if not fix.flags & HAS_POSITION:
+        if fix.flags & (HAS_POSITION | IMPLAUSIBLE) != HAS_POSITION:
             return ()
         margin_mm = max(_MARGIN_UNKNOWN_MM if fix.hacc_mm == enums.UNKNOWN else fix.hacc_mm, _MARGIN_MIN_MM)
         crossings = None

@@ -2,10 +2,29 @@
 
 import patrolink_enums as enums
 import patrolink_messages as m
-from agent.gps.fix import DATE_SUSPECT, DIFFERENTIAL, ESTIMATED, HAS_POSITION
+from agent.gps.fix import (
+    CONTRADICTORY,
+    DATE_SUSPECT,
+    DIFFERENTIAL,
+    DOUBTFUL,
+    ESTIMATED,
+    HAS_POSITION,
+    HELD,
+    IMPLAUSIBLE,
+    MANUAL,
+    SIMULATED,
+)
 from patrolink_protocol import codec, frame, track_encoder
 
-_DAY_MS = 86400000
+# event.text, for the first flag that the position has: the message has no field for it.
+_DOUBTS = (
+    (SIMULATED, b"position of a simulator"),
+    (MANUAL, b"position entered by hand"),
+    (IMPLAUSIBLE, b"receiver jumped: last plausible position"),
+    (CONTRADICTORY, b"receiver contradicts itself: position doubtful"),
+    (ESTIMATED, b"position by dead reckoning"),
+    (HELD, b"position held: device at rest"),
+)
 
 
 class Reporter:
@@ -18,9 +37,10 @@ class Reporter:
         event_queue: agent.link.event_queue.EventQueue of events that the hub must answer.
         config: The device configuration; "batch_fixes", "batch_s" and optionally "resolution" are used.
         battery: Function that returns the battery level in per cent, or UNKNOWN.
+        clock: agent.tracking.device_clock.DeviceClock, which the reporter lets follow the fixes.
 
     Attributes:
-        time_source: Source of the current time: 0 none, 1 network, 2 receiver.
+        clock: The clock of the device.
         gps_mode: device_status.gps_mode of the last fix; 0 when the receiver is silent.
         gps_sats: Satellites of the last fix, or UNKNOWN.
         rows: Fixes encoded since boot.
@@ -29,21 +49,22 @@ class Reporter:
         untimed: Fixes dropped since boot because no time was known.
     """
 
-    def __init__(self, channel, counter, outbox, event_queue, config, battery):
+    def __init__(self, channel, counter, outbox, event_queue, config, battery, clock):
         self._channel = channel
         self._counter = counter
         self._outbox = outbox
         self._event_queue = event_queue
         self._battery = battery
+        self.clock = clock
         self._batch_ms = config["batch_s"] * 1000
         self._track = track_encoder.TrackEncoder(config["batch_fixes"], config.get("resolution", 6))
         self._buf = bytearray(m.MAX_FRAME)
         self._view = memoryview(self._buf)
         self._row = [0] * 9
         self._opened_ms = 0
-        self._time_base = None  # [day, ms of the day, monotonic ms] of the last trusted time
-        self._position_ms = None  # when the position in _row was taken
-        self.time_source = 0
+        self._position_ms = None  # when the last plausible position was taken
+        self._judged_lat_e7 = self._judged_lon_e7 = self._judged_flags = 0
+        self._judged_hacc_mm = enums.UNKNOWN
         self.gps_mode = 0
         self.gps_sats = enums.UNKNOWN
         self.rows = 0
@@ -54,26 +75,19 @@ class Reporter:
     def on_fix(self, fix, now_ms):
         """Add a fix to the open batch.
 
-        A fix without a date gets the last trusted time plus the time elapsed since; without one it is only counted.
+        A fix without a date gets the time of the device; without one it is only counted.
         """
         self.gps_mode = fix.mode
         self.gps_sats = fix.sats
+        clock = self.clock
+        clock.on_fix(fix, now_ms)
         day = fix.day
         ms = fix.ms
         if day == enums.UNKNOWN or ms == enums.UNKNOWN:
-            if self._time_base is None:
+            if not clock.is_set():
                 self.untimed += 1
                 return
-            day, ms = self._time(now_ms)
-        elif not fix.flags & DATE_SUSPECT:
-            self.time_source = 2
-            base = self._time_base
-            if base is None:
-                self._time_base = [day, ms, now_ms]
-            else:
-                base[0] = day
-                base[1] = ms
-                base[2] = now_ms
+            day, ms = clock.time(now_ms)
         position_ms = self._position_ms
         self._fill(fix, now_ms)
         batch = self._track
@@ -99,33 +113,9 @@ class Reporter:
         """Note that the receiver is silent."""
         self.gps_mode = 0
 
-    def set_time(self, day, ms, now_ms):
-        """Set the time from the network; ignored once any time is known.
-
-        Args:
-            day: Days since 1970-01-01.
-            ms: Milliseconds of that day, UTC.
-            now_ms: Monotonic milliseconds of that time.
-        """
-        if self._time_base is None:
-            self.time_source = 1
-            self._time_base = [day, ms, now_ms]
-
-    def unix_ms(self, now_ms):
-        """Return the unix time of a monotonic time, both in ms; None while no time is known."""
-        if self._time_base is None:
-            return None
-        day, ms = self._time(now_ms)
-        return day * _DAY_MS + ms
-
     def position(self):
-        """Return the last position as (latitude, longitude) in 1e-7 degrees; None before the first one."""
-        return None if self._position_ms is None else (self._row[0], self._row[1])
-
-    def _time(self, now_ms):
-        day, ms, base_ms = self._time_base
-        ms += now_ms - base_ms
-        return day + ms // _DAY_MS, ms % _DAY_MS
+        """Return the last judged position as (latitude, longitude) in 1e-7 degrees; None before the first one."""
+        return None if self._position_ms is None else (self._judged_lat_e7, self._judged_lon_e7)
 
     def _fill(self, fix, now_ms):
         row = self._row
@@ -136,11 +126,16 @@ class Reporter:
         else:
             row[0] = fix.lat_e7
             row[1] = fix.lon_e7
-            self._position_ms = now_ms
+            self._judged_flags = flags
+            if not flags & IMPLAUSIBLE:
+                self._position_ms = now_ms
+                self._judged_lat_e7 = fix.judged_lat_e7
+                self._judged_lon_e7 = fix.judged_lon_e7
+                self._judged_hacc_mm = fix.hacc_mm
         if flags & ~HAS_POSITION:
             if flags & DATE_SUSPECT:
                 state |= track_encoder.DATE_SUSPECT
-            if flags & ESTIMATED:
+            if flags & DOUBTFUL:
                 state |= track_encoder.ESTIMATED
             if flags & DIFFERENTIAL:
                 state |= track_encoder.DIFFERENTIAL
@@ -210,13 +205,9 @@ class Reporter:
         values = {"event_id": counter, "kind": kind, "phase": 0, "ack_wanted": ack_wanted, "cause": cause, "text": b""}
         values["ref"] = ref
         values["value"] = value
-        if self._time_base is not None:
-            values["time_ms"] = self.unix_ms(now_ms)
+        values["time_ms"] = self.clock.unix_ms(now_ms)
         if self._position_ms is not None:
-            values["lat_e7"] = self._row[0]
-            values["lon_e7"] = self._row[1]
-            # The caller may have read the clock before the receiver delivered this position.
-            values["fix_age_s"] = min(max(0, now_ms - self._position_ms) // 1000, 65534)
+            self._locate(values, now_ms)
         end = codec.encode_into(m.EVENT, values, self._buf, frame.HEADER_BYTES)
         n = self._channel.seal_into(self._buf, m.EVENT, counter, end)
         self.frames += 1
@@ -224,6 +215,19 @@ class Reporter:
         if not (ack_wanted and self._event_queue.put(self._view[:n], counter)):
             self._outbox.put(self._view[:n])
         return counter
+
+    def _locate(self, values, now_ms):
+        """Add the judged position, its error and age, and in words whether it is doubtful, to an event."""
+        values["lat_e7"] = self._judged_lat_e7
+        values["lon_e7"] = self._judged_lon_e7
+        # The caller may have read the clock before the receiver delivered this position.
+        values["fix_age_s"] = min(max(0, now_ms - self._position_ms) // 1000, 65534)
+        if self._judged_hacc_mm != enums.UNKNOWN:
+            values["hacc_m"] = min((self._judged_hacc_mm + 999) // 1000, 65534)
+        for flag, text in _DOUBTS:
+            if self._judged_flags & flag:
+                values["text"] = text
+                break
 
     def _take(self, urgent):
         try:

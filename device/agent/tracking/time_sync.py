@@ -43,4 +43,4 @@ class TimeSync:
         self._originate_ms = None
         if round_trip_ms <= _ROUND_TRIP_MAX_MS:
             unix_ms += round_trip_ms // 2
-            self._reporter.set_time(unix_ms // _DAY_MS, unix_ms % _DAY_MS, now_ms)
+            self._reporter.clock.set_network(unix_ms // _DAY_MS, unix_ms % _DAY_MS, now_ms)

@@ -39,7 +39,7 @@ class StatusTexts:
             pass  # the text matters more than its number, which may come again after a restart
         values = {
             "text_id": self._last_id,
-            "time_ms": self._reporter.unix_ms(now_ms),
+            "time_ms": self._reporter.clock.unix_ms(now_ms),
             "priority": enums.TEXT_PRIORITY_ROUTINE,
             "ack": enums.TEXT_ACK_NONE,
             "sender": b"",

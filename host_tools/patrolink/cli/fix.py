@@ -1,8 +1,10 @@
 """Decode an NMEA log to fixes with the device's own receiver code.
 
 Each line has time (RFC 3339 UTC or null), lat_deg, lon_deg (degrees or null), alt_m (metres above mean sea level or
-null), mode (1 none, 2 2D, 3 3D), speed_mps, course_deg, hdop, hacc_m, sats, systems, and the flags date_suspect,
-estimated and differential. --json adds a last line with the receiver's counters.
+null), mode (1 none, 2 2D, 3 3D), speed_mps, course_deg, hdop, hacc_m, sats, systems, the flags date_suspect, estimated
+and differential, and doubts: dead_reckoning, manual, simulated, contradictory (as many sentences deny the fix as
+confirm it), implausible (a jump) and held (at rest). Positions are those that the receiver sent, whatever the doubts.
+--json adds a last line with the receiver's counters.
 """
 
 import argparse
@@ -34,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="interpreter of the device code (default: cpython)",
     )
     parser.add_argument("--format", choices=("jsonl", "csv"), default="jsonl", help="output format (default: jsonl)")
-    parser.add_argument("--date-floor", metavar="YYYY-MM-DD", help="flag earlier dates as suspect (GPS week rollover)")
+    parser.add_argument("--date-floor", metavar="YYYY-MM-DD", help="flag dates before, or 20 years after, as suspect")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -73,7 +75,7 @@ def _write(lines: Iterable[str], output_format: str, progress: Progress) -> dict
             continue
         row = json.loads(line)
         del row["record"]
-        row["systems"] = " ".join(row["systems"])
+        row["systems"], row["doubts"] = " ".join(row["systems"]), " ".join(row["doubts"])
         row = {name: csv_cell(value) if isinstance(value, str) else value for name, value in row.items()}
         if writer is None:
             writer = csv.DictWriter(sys.stdout, row.keys(), lineterminator="\n")

@@ -13,6 +13,8 @@ from patrolink.emulator.boards import deployment
 from patrolink.emulator.boards.device import Device, end_with_parent
 from patrolink.emulator.boards.firmware_device import FirmwareDevice
 
+_RECORDED_FLOOR_DAY = 14610  # 2010-01-01
+
 
 class ProcessDevice(Device):
     """The agent as a process; the constructor starts it.
@@ -75,5 +77,9 @@ class ProcessDevice(Device):
 
 
 def boot(board: Board, work: Path, config: dict[str, Any]) -> Device:
-    """Power a board on, as firmware under QEMU if it has an image, otherwise as a process."""
+    """Power a board on, as firmware under QEMU if it has an image, otherwise as a process.
+
+    Its receiver may play a recorded track: unless `config` says otherwise, dates from 2010 on are believed.
+    """
+    config = {"date_floor": _RECORDED_FLOOR_DAY, **config}
     return (FirmwareDevice if board.image else ProcessDevice)(board, work, config)

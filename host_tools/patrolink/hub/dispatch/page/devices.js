@@ -52,6 +52,7 @@ export class DeviceList {
     row.receivedMs = Date.now() - (position.age_s ?? 0) * 1000;
     const known = position.battery_pct !== null && position.battery_pct !== undefined;
     setText(row.battery, known ? `, battery ${position.battery_pct} %` : "");
+    setText(row.doubt, position.estimated ? ", position doubtful" : "");
     row.battery.classList.toggle("bad", position.battery_pct < LOW_BATTERY_PCT);
     this.#renderAges();
   }
@@ -67,7 +68,7 @@ export class DeviceList {
     const action = (label, title, handler) => button(label, () => handler(device), { title });
     const row = {
       device, receivedMs: null, checkbox: el("input", { type: "checkbox", onchange: () => this.#renderCount() }),
-      age: el("span", { textContent: "no position" }), battery: el("span"),
+      age: el("span", { textContent: "no position" }), doubt: el("b", { className: "bad" }), battery: el("span"),
       note: el("b", { className: "note" }),
     };
     const actions = el("td", { className: "actions" },
@@ -75,7 +76,7 @@ export class DeviceList {
       action("Locate", "Request the position and show it on the map", locate));
     if (listenIn) actions.append(action("Listen in", "Open the microphone of the device", listenIn));
     if (watch) actions.append(action("Watch", "Start a live view of the camera", watch));
-    const details = el("small", { className: "under" }, row.age, row.battery, row.note);
+    const details = el("small", { className: "under" }, row.age, row.doubt, row.battery, row.note);
     row.tr = el("tr", {}, el("td", {}, el("label", {}, row.checkbox, el("span", {}, device, details))), actions);
     row.tr.cells[0].title = device;
     this.rows.set(device, row);
