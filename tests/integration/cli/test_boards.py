@@ -170,7 +170,7 @@ def test_invalid_key_of_a_camera_is_named(tmp_path, table, message):
 
 def test_heap_includes_voice_and_camera():
     unix = boards.find("unix")
-    assert unix.heap({}) == 224
+    assert unix.heap({}) == 240
     assert unix.heap({"audio": {}}) == 320 and unix.heap({"camera": {}}) == 496
     assert unix.heap({"audio": {}, "camera": {}}) == 592
     assert boards.find("linux").heap({"camera": {}}) is None
