@@ -52,6 +52,7 @@ class Wire:
         self.error: str | None = None
         self._start_s = time.monotonic()
         self._stop = False
+        self._moving = threading.Lock()  # held while bytes are in the hands of the thread
         self._thread = threading.Thread(target=self._run, daemon=True, name="wire")
         self._thread.start()
 
@@ -104,21 +105,26 @@ class Wire:
 
     def idle(self) -> bool:
         """Return whether the board has read everything that the host's side has sent."""
-        return not any(end.pending or end.has_unread() for end in list(self._ends[BOARD]))
+        with self._moving:
+            if select.select(self._ends[HOST], [], [], 0)[0]:
+                return False
+            return not any(end.pending or end.has_unread() for end in self._ends[BOARD])
 
     def _run(self) -> None:
         while not self._stop:
-            self._close_ends()
+            with self._moving:
+                self._close_ends()
             blocked = [any(end.pending for end in side) for side in self._ends]
             readers = [end for side in (BOARD, HOST) if not blocked[1 - side] for end in self._ends[side]]
             writers = [end for side in self._ends for end in side if end.pending]
             readable, writable, _ = select.select(readers, writers, [], _SELECT_TIMEOUT_S)
-            for end in writable:
-                self._write(end)
-            for end in readable:
-                self._read(end)
-            while self._file is not None and (data := os.read(self._file, _CHUNK_BYTES)):
-                self._forward(BOARD, data)
+            with self._moving:
+                for end in writable:
+                    self._write(end)
+                for end in readable:
+                    self._read(end)
+                while self._file is not None and (data := os.read(self._file, _CHUNK_BYTES)):
+                    self._forward(BOARD, data)
 
     def _close_ends(self) -> None:
         """Close the ends marked `closing`, and the file that `follow` has replaced.
