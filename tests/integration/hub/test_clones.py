@@ -7,6 +7,7 @@ import pytest
 from patrolink.hub.infra.frame_digests import FRAMES, FrameDigests
 from patrolink.hub.voice.clone_detector import NOTICE_MS, SIGNS, WINDOW_MS, CloneDetector
 from patrolink_protocol import srtp
+from patrolink_protocol.aes import encrypter
 
 from tests.support import device_client, hub_parts, site_file
 from tests.support.hub_harness import HubHarness
@@ -120,7 +121,7 @@ class Sender:
     def __init__(self, hub: HubHarness, address: tuple, index: int) -> None:
         self.hub, self.address, self.index = hub, address, index
         master = srtp.derive_master(site_file.keys_of(["vest-1"])["vest-1"], b"patrolink-ptt-up", 0)
-        self._context = srtp.SrtcpTransform(device_client.aes, *master)
+        self._context = srtp.SrtcpTransform(encrypter, *master)
 
     def keepalive(self) -> bytes:
         ssrc = self.hub.registry.devices["vest-1"].memberships[1].member.ssrc

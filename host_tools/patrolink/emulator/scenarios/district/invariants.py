@@ -9,6 +9,7 @@ from typing import NamedTuple
 import patrolink_messages as m
 from patrolink_protocol import frame
 
+from patrolink.core.text import plural
 from patrolink.emulator.scenarios.district.camera_rules import CameraRules
 from patrolink.emulator.scenarios.district.consent_rule import ConsentRule
 from patrolink.emulator.scenarios.district.identity_rules import IdentityRules
@@ -169,7 +170,7 @@ class Monitor:
 
     def frame_refused(self, device: str, payload: bytes, reasons: str) -> None:
         """The hub has refused a frame, or a part of what it says."""
-        self.log(device, f"frame of {len(payload)} bytes, {payload[:8].hex()}, refused by the hub: {reasons}")
+        self.log(device, f"frame of {plural(len(payload), 'byte')}, {payload[:8].hex()}, refused by the hub: {reasons}")
 
     def frame_barred(self, device: str, payload: bytes) -> None:
         """The hub has refused a frame because its device is barred."""
