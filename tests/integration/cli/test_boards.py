@@ -172,6 +172,6 @@ def test_heap_includes_voice_and_camera():
     unix = boards.find("unix")
     assert unix.heap({}) == 240
     assert unix.heap({"audio": {}}) == 320 and unix.heap({"camera": {}}) == 496
-    assert unix.heap({"audio": {}, "camera": {}}) == 592
+    assert unix.heap({"audio": {}, "camera": {}}) == 576
     assert boards.find("linux").heap({"camera": {}}) is None
     assert boards.find("mps2_an385").heap({}) == 128 and boards.find("mps2_an385").heap({"camera": {}}) == 160

@@ -163,7 +163,7 @@ def test_package_has_all_resources(complete):
     ).stdout
     assert where.strip() == str(complete.site_packages / "patrolink" / "_resources")
     shutil.copy(GOLDEN / "nmea" / "bu353-glonass.log", complete.folder / "log.nmea")
-    assert len(records(complete.run("fix log.nmea"), "fix")) == 20
+    assert len(records(complete.run("fix log.nmea"), "fix")) == 19
 
 
 @pytest.mark.parametrize("board", ["linux", "unix"])

@@ -162,6 +162,7 @@ class Shift(Environment):
         }
         self.board_link.on_boot = self._on_boot
         self.cut = cut
+        self._spoken: set[int] = set()  # times of all epochs
         self._listened: list[int] = []  # times of the epochs that were sent while the board was on
         self._cut_at: list[int] = []  # number of those epochs at each power cut
         self._pressed_at = float("-inf")
@@ -184,6 +185,7 @@ class Shift(Environment):
     def from_gps(self, data: bytes) -> None:
         """Deliver each sentence when its last byte has passed the line."""
         spoken_at = self.unix_ms() // 1000 * 1000
+        self._spoken.add(spoken_at)
         when = self.scheduler.now
         lines = data.splitlines(keepends=True)
         for line in lines:
@@ -329,7 +331,8 @@ class Shift(Environment):
         result, report = self.result, self.finish(hours)
         result.trace = self.board_link.trace
         result.link_calls = self.board_link.calls
-        result.recorded = len(self._listened)
+        # The board opens its receiver before it says that it is ready: an epoch in between may arrive as well.
+        result.recorded = len(self._spoken.intersection(self.fix_times).union(self._listened))
         missing = [i for i, t in enumerate(self._listened) if t not in self.fix_times]
         for end in self._cut_at:  # a power cut costs the open batch
             excused = [i for i in missing if end - _BATCH <= i < end]
