@@ -1,7 +1,7 @@
 """Gathers what the sentences of one epoch say, and decides once, at its end, what is true of it.
 
 A sentence never changes a fix: it leaves statements in the open epoch. When the epoch ends, `EpochAssembler` judges all
-of them together and reports one Fix. Position, mode, time and date have sources of their own:
+of them together and reports one Fix. Position, mode, time and date each have their source:
 
 position   the last sentence that has one and calls it valid
 validity   each of RMC, GGA, GNS, GLL and GSA confirms or denies the fix; of several talkers of one kind one that

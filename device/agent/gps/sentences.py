@@ -118,7 +118,7 @@ class GpsReceiver(EpochAssembler):
             tod_ms = v[clock]
             if tod_ms != epoch.tod_ms or tod_ms < 0:
                 if tod_ms == enums.UNKNOWN:
-                    self.ignored += 1  # damaged: it would count for an epoch of its own
+                    self.ignored += 1  # damaged: it would start another epoch
                     return
                 self._take_time(bit, tod_ms if tod_ms >= 0 else enums.UNKNOWN)
             self._placed = n == 2

@@ -207,7 +207,7 @@ def test_voice_is_heard_once_even_if_it_arrives_before_floor_taken(duty):
 
 
 def test_state_of_two_bursts_of_a_group_is_kept(duty):
-    """The packets of the burst before are late, and are still told from forged ones. Older ones are forgotten."""
+    """The packets of the burst before are late, and still differ from forged ones. Older ones are forgotten."""
     for ssrc in range(100, 2100):
         duty.receiver.burst_began(GROUP, ssrc)
         duty.hear(ssrc, 0)
