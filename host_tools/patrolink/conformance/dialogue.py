@@ -1,5 +1,6 @@
 """What cases of the device tier share: frames to the device, and frames of the device under any of its keys."""
 
+import contextlib
 from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
@@ -35,6 +36,7 @@ class Reading(NamedTuple):
         epoch: Key epoch.
         counter: Its counter.
         message: The decoded message; without a name if the frame is refused.
+        reject: Why it is refused; empty if it is not.
         place: Index of the exchange in which it arrived.
     """
 
@@ -43,6 +45,7 @@ class Reading(NamedTuple):
     epoch: int
     counter: int
     message: Message
+    reject: str = ""
     place: int = 0
 
     @property
@@ -69,7 +72,8 @@ class Reader:
         channel = Channel(device.secret, device.id.encode(), UP, device.epoch)
         decoded = reference.read(bytes.fromhex(answer.text), channel)
         counter = int(answer.text[2:10] or "0", 16) & COUNTER_MAX
-        return Reading(answer.at_ms, answer.text, device.epoch, counter, decoded.get("message", {}), place)
+        message, reject = decoded.get("message", {}), decoded.get("reject", "")
+        return Reading(answer.at_ms, answer.text, device.epoch, counter, message, reject, place)
 
 
 def under_test(context: Context) -> DeviceUnderTest:
@@ -94,6 +98,37 @@ def readings(context: Context, evidence: Evidence, name: str = "", repeats: bool
                 known.add(answer.text)
                 result.append(reader.read(answer, place))
     return [reading for reading in result if not name or reading.name == name]
+
+
+def down(device: DeviceUnderTest, kind: int, body: bytes, number: int, epoch: int | None = None, **more: Any) -> bytes:
+    """Return a frame to the device.
+
+    Args:
+        device: The device.
+        kind: Type of the message.
+        body: Its body.
+        number: 1 to 99; it counts the frames of the case.
+        epoch: Key epoch, if it is not that of the device.
+        **more: Arguments of `frames.seal`.
+    """
+    flags = ENCRYPTED if m.CONFIDENTIAL >> kind & 1 else 0
+    at, counter = device.epoch if epoch is None else epoch, device.counter + number
+    return seal(kind, body, counter, DOWN, at, device.id, device.secret, flags=flags, **more)
+
+
+def command_body(action: int, command_id: int, number: int | None = None, expires_ms: int = FUTURE_MS) -> bytes:
+    """Return the body of a command; without a time it does not expire during the run."""
+    fields = {"operator": "conformance kit", "number": number, "name": "", "value": ""}
+    return pack(m.COMMAND, {"command_id": command_id, "action": action, "expires_ms": expires_ms, **fields})
+
+
+def replay(script: Script, evidence: Evidence) -> None:
+    """Run a script on the exchanges of the evidence, so that it holds again what it held when it was run."""
+    exchanges = iter(evidence.exchanges)
+    with contextlib.suppress(StopIteration):
+        next(script)
+        while True:
+            script.send(next(exchanges))
 
 
 def command_id(device: DeviceUnderTest, command: int) -> int:
@@ -139,10 +174,7 @@ class Dialogue:
     def frame(self, kind: int, body: bytes, epoch: int | None = None) -> bytes:
         """Return the next frame to the device, under its key epoch or another one."""
         self._number += 1
-        device = self.reader.device
-        flags = ENCRYPTED if m.CONFIDENTIAL >> kind & 1 else 0
-        at = device.epoch if epoch is None else epoch
-        return seal(kind, body, device.counter + self._number, DOWN, at, device.id, device.secret, flags=flags)
+        return down(self.reader.device, kind, body, self._number, epoch)
 
     def send(self, kind: int, body: bytes, epoch: int | None = None) -> Step:
         """Return the step that sends it."""
@@ -177,13 +209,7 @@ class Dialogue:
         self, action: int, command: int = 0, number: int | None = None, expires_ms: int = FUTURE_MS
     ) -> bytes:
         """Return the body of a command; `command` is its number in the case."""
-        return pack(
-            m.COMMAND,
-            {
-                "command_id": command_id(self.reader.device, command), "action": action, "expires_ms": expires_ms,
-                "operator": "conformance kit", "number": number, "name": "", "value": "",
-            },
-        )  # fmt: skip
+        return command_body(action, command_id(self.reader.device, command), number, expires_ms)
 
     def is_answer(self, command: int = 0) -> Callable[[Reading], bool]:
         """Return whether a frame answers a command."""

@@ -13,8 +13,8 @@ from patrolink.conformance.case import (
     Judgement,
     failed,
 )
-from patrolink.conformance.device_messages import Script, down
-from patrolink.conformance.evidence import Evidence, listen, stimulus
+from patrolink.conformance.dialogue import Script, down, replay, under_test
+from patrolink.conformance.evidence import Evidence, listen, send, stimulus
 from patrolink.conformance.reference_hub import FLOOR_PORT, MEDIA_PORT, REPORT, ReferenceHub
 from patrolink.conformance.suite import ids_by_subject
 
@@ -46,7 +46,7 @@ def key(hub: ReferenceHub, name: str) -> Script:
 def send_terms(hub: ReferenceHub, member: bool, number: int) -> Script:
     """Send the terms of the group as they are now, or the end of the membership."""
     yield from hub.take_steps()
-    hub.take((yield down(hub.context, m.PTT_GROUP, hub.terms_body(member), number)))
+    hub.take((yield send(down(under_test(hub.context), m.PTT_GROUP, hub.terms_body(member), number))))
 
 
 def talk(hub: ReferenceHub, ms: int) -> Script:
@@ -85,13 +85,7 @@ def voice_case(title: str, requirement: str, act: Act, check: Check, **more: Any
 
     def judge(context: Context, evidence: Evidence) -> Judgement:
         hub = ReferenceHub(context, **options)
-        script, exchanges = session(hub), iter(evidence.exchanges)
-        try:
-            next(script)
-            while True:
-                script.send(next(exchanges))
-        except StopIteration:
-            pass
+        replay(session(hub), evidence)
         if not hub.entries(REPORT):
             return failed(MISSING, f"no receiver report after {_TERMS_MAX} ptt_group, {JOIN_MS} ms apart")
         return check(hub, evidence)

@@ -24,7 +24,7 @@ from patrolink.conformance.case import (
     passed,
 )
 from patrolink.conformance.cases.bodies import pack
-from patrolink.conformance.device_messages import Message, Script, command, down, messages
+from patrolink.conformance.dialogue import Dialogue, Message, Script, command_body, replay
 from patrolink.conformance.evidence import Answer, Evidence, Exchange, is_frame, listen, transmit
 from patrolink.conformance.suite import ids_by_subject
 from patrolink.conformance.testee.network_packets import TCP, Traffic, parse
@@ -49,7 +49,7 @@ class _Site:
 
     def __init__(self, context: Context) -> None:
         assert context.device is not None
-        self.context = context
+        self._dialogue = Dialogue(context)
         self.server = UploadServer(context.device)
         self.messages: list[tuple[int, Message]] = []
         self.clips: list[int] = []
@@ -63,9 +63,9 @@ class _Site:
         for at_ms, text in exchange.answers:
             self.now_ms = at_ms
             if is_frame(text):
-                for name in ("answer", "clip_manifest", "clip_state"):
-                    announced = messages(self.context, [Answer(at_ms, text)], name)
-                    self.messages += [(at_ms, message) for message in announced]
+                reading = self._dialogue.reader.read(Answer(at_ms, text))
+                if reading.name in ("answer", "clip_manifest", "clip_state"):
+                    self.messages.append((at_ms, reading.message))
                 continue
             traffic = parse(text)
             if (traffic.protocol, traffic.port) == (TCP, PORT):
@@ -83,7 +83,7 @@ class _Site:
     def send(self, kind: int, body: bytes) -> Script:
         """Send a frame to the device."""
         self._number += 1
-        exchange = yield down(self.context, kind, body, self._number)
+        exchange = yield self._dialogue.send(kind, body)
         self.now_ms = exchange.at_ms
 
     def send_state(self, clip: int, state: int) -> Script:
@@ -95,7 +95,7 @@ class _Site:
         """Let the device make a clip of one picture, and wait for its number, its announcement and its files."""
         for _ in range(_ATTEMPTS):  # a device that has just been started has no session, no camera or no time yet
             command_id = _COMMAND_ID + self._number
-            yield from self.send(m.COMMAND, command(enums.COMMAND_ACTION_SNAPSHOT, command_id))
+            yield from self.send(m.COMMAND, command_body(enums.COMMAND_ACTION_SNAPSHOT, command_id))
             yield from self.serve(_ANSWER_MS, self._has_answer(command_id))
             answer = self._answer(command_id)
             if answer is not None and answer["result"] in _DONE and answer["ref"] is not None:
@@ -151,13 +151,7 @@ def _case(title: str, requirement: str, act: Callable[[_Site], Script], check: C
 
     def judge(context: Context, evidence: Evidence) -> Judgement:
         site = _Site(context)
-        script, exchanges = session(site), iter(evidence.exchanges)
-        try:
-            next(script)
-            while True:
-                script.send(next(exchanges))
-        except StopIteration:
-            pass
+        replay(session(site), evidence)
         if not site.clips:
             return failed(MISSING, "no snapshot: the command was not answered with done and the number of a clip")
         if not site.announcement(site.clips[0]):

@@ -22,7 +22,7 @@ from patrolink.conformance.case import (
     passed,
 )
 from patrolink.conformance.cases.bodies import pack
-from patrolink.conformance.device_messages import FUTURE_MS, Message, Script, down, messages
+from patrolink.conformance.dialogue import FUTURE_MS, Dialogue, Message, Script, replay
 from patrolink.conformance.evidence import HOLD, RELEASE, Evidence, Exchange, link, output, restart, wait
 from patrolink.conformance.suite import ids_by_subject
 
@@ -53,7 +53,7 @@ class _Site:
 
     def __init__(self, context: Context) -> None:
         assert context.device is not None
-        self.context = context
+        self._dialogue = Dialogue(context)
         self._command_id = _COMMAND_IDS | context.device.counter
         self.data = b""
         self.statuses: list[Message] = []
@@ -94,7 +94,7 @@ class _Site:
     def send(self, kind: int, body: bytes) -> Script:
         """Send a frame to the device."""
         self.number += 1
-        exchange = yield down(self.context, kind, body, self.number)
+        exchange = yield self._dialogue.send(kind, body)
         self.now_ms = exchange.at_ms
 
     def command(self, action: int = _INSTALL, **more: Any) -> Script:
@@ -124,10 +124,11 @@ class _Site:
         self.now_ms = exchange.answers[-1].at_ms if exchange.answers else exchange.at_ms + exchange.step.ms
         answers = [answer for answer in exchange.answers if answer.text not in self._frames]  # others are sent again
         self._frames.update(answer.text for answer in answers)
-        statuses = messages(self.context, answers, "firmware_status")
+        readings = [self._dialogue.reader.read(answer) for answer in answers]
+        statuses = [reading.message for reading in readings if reading.name == "firmware_status"]
         self.statuses += [message for message in statuses if message["command_id"] == self._command_id]
-        self.hellos += messages(self.context, answers, "hello")
-        for request in messages(self.context, answers, "firmware_request"):
+        self.hellos += [reading.message for reading in readings if reading.name == "hello"]
+        for request in [reading.message for reading in readings if reading.name == "firmware_request"]:
             if request["image"] != self.image_id.hex():
                 continue
             offset, size = request["offset"], request["max_bytes"]
@@ -153,13 +154,7 @@ def _case(
 
     def judge(context: Context, evidence: Evidence) -> Judgement:
         site = _Site(context)
-        script, exchanges = session(site), iter(evidence.exchanges)
-        try:
-            next(script)
-            while True:
-                script.send(next(exchanges))
-        except StopIteration:
-            pass
+        replay(session(site), evidence)
         if not site.statuses and not site.requests:
             return failed(MISSING, "firmware is not answered")
         return check(site)

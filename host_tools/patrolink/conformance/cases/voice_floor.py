@@ -14,7 +14,7 @@ from patrolink.conformance.case import (
     passed,
     timed,
 )
-from patrolink.conformance.device_messages import Script
+from patrolink.conformance.dialogue import Script
 from patrolink.conformance.evidence import Evidence
 from patrolink.conformance.reference_hub import MEDIA_PORT, PCMA, VOICE, Entry, ReferenceHub
 from patrolink.conformance.voice_case import key, serve, talk, voice_case

@@ -4,7 +4,7 @@ import patrolink_enums as enums
 from patrolink_protocol import mcptt
 
 from patrolink.conformance.case import MISSING, UNEXPECTED, WRONG_ANSWER, Case, Judgement, failed, passed, timed
-from patrolink.conformance.device_messages import Script
+from patrolink.conformance.dialogue import Script
 from patrolink.conformance.evidence import Evidence, transmit
 from patrolink.conformance.reference_hub import FLOOR_PORT, MEDIA_PORT, REFUSED, REPORT, VOICE, ReferenceHub
 from patrolink.conformance.testee.network_packets import Traffic
