@@ -33,7 +33,7 @@ for folder in ("", "tests/bench", "protocol", "protocol/generated"):
 import bench_rows  # noqa: E402
 import patrolink_messages as m  # noqa: E402
 from patrolink.conformance import reference  # noqa: E402
-from patrolink.conformance.evidence import Answer, send, stimulus, wait  # noqa: E402
+from patrolink.conformance.evidence import CUT, RESTORE, Answer, link, send, stimulus, wait  # noqa: E402
 from patrolink.conformance.testee.device_pipe import DevicePipe  # noqa: E402
 from patrolink.core import clock, keys  # noqa: E402
 from patrolink.core.keys import DeviceKey  # noqa: E402
@@ -108,10 +108,10 @@ def prepare(folder: Path) -> None:
 
 def patrol(cut: int, work: Path) -> Run:
     """Run the patrol with the power cut in a flash operation."""
-    words = ["sos", "off", "link off", "link on"]
+    words = ["sos", "off"]
     stimuli = {word: ["sh", "-c", f"echo {word} >{work}/buttons"] for word in words}
     command = [sys.executable, "-m", "patrolink.emulator.testee", "pipe", BOARD, str(work), str(cut)]
-    device = DevicePipe(command, clock.monotonic_ms, stimuli, virtual=True)
+    device = DevicePipe(command, clock.monotonic_ms, stimuli, virtual=True, linked=True)
     answers: list[Answer] = []
     device.start()
     try:
@@ -146,9 +146,9 @@ def _steps(answers: list[Answer]) -> Iterator[Any]:
     command = downlink.seal(testee.DEVICE, m.COMMAND, {**request, "number": None, "name": b"", "value": b""})
     actions = (
         (COMMAND_MS, lambda: send(command)),
-        (LINK_OFF_MS, lambda: stimulus("link off")),
+        (LINK_OFF_MS, lambda: link(CUT)),
         (SOS_MS, lambda: stimulus("sos")),
-        (LINK_ON_MS, lambda: stimulus("link on")),
+        (LINK_ON_MS, lambda: link(RESTORE)),
         (RESOLVED_MS, lambda: send(_resolve(answers, downlink))),
         (REPEAT_MS, lambda: send(command)),
         (OFF_MS, lambda: stimulus("off")),

@@ -1,9 +1,7 @@
 """Our own agent as a testee of the device tier."""
 
-import contextlib
 import os
 import shlex
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,11 +13,9 @@ from patrolink.conformance.case import DEVICE
 from patrolink.core import boards
 from patrolink.emulator import testee
 from patrolink.emulator.testee.__main__ import main as run_agent
-from patrolink.emulator.testee.link_gate import LinkGate
 
 from tests.support.json_lines import records, summary
 from tests.support.paths import ROOT
-from tests.support.polling import TIMEOUT_S
 
 TESTEE = [sys.executable, "-m", testee.__name__]
 REAL_TIME_CASES = (
@@ -80,27 +76,3 @@ def test_cases_pass_at_a_broker(board, capsys):
             process.terminate()
     assert code == 0 and counts["cases_passed"] == len(REAL_TIME_CASES), results
     assert process.returncode == 0
-
-
-def test_link_is_taken_away_and_brought_back():
-    with (
-        socket.create_server(("127.0.0.1", 0)) as broker,
-        contextlib.closing(LinkGate(broker.getsockname()[1])) as gate,
-    ):
-
-        def connect():
-            device = socket.create_connection(("127.0.0.1", gate.port), TIMEOUT_S)
-            device.sendall(b"up")
-            return device
-
-        with connect() as device, broker.accept()[0] as session:
-            assert session.recv(2) == b"up"
-            session.sendall(b"down")
-            assert device.recv(4) == b"down"
-            gate.switch(False)
-            assert device.recv(1) == b"" and session.recv(1) == b""
-        with contextlib.suppress(ConnectionError), connect() as device:
-            assert device.recv(1) == b""
-        gate.switch(True)
-        with connect(), broker.accept()[0] as session:
-            assert session.recv(2) == b"up"

@@ -6,12 +6,11 @@ usage: python -m patrolink.emulator.testee init BOARD FOLDER      a new device: 
        python -m patrolink.emulator.testee broker BOARD FOLDER    any emulated board: at a broker, in real time
        python -m patrolink.emulator.testee image BOARD FOLDER     write a new signed image for BOARD to standard output
 
-FOLDER holds the state of the device, its console.log, and the FIFO `buttons`. A file settings.json in it adds to the
-configuration of the device on a pipe. CUT, for firmware, is a number of flash operations: in the next one the power is
-cut, and comes back after a second. It takes names of buttons, such as sos,
-one per line; `link off` takes the broker away, `link on` brings it back. `broker` prints the target for the kit when
-the device has its session, writes it to FOLDER/target, and runs until it is ended. Its FIFO takes `restart`, too, and
-after each line a line comes from the FIFO `done`.
+FOLDER holds the state of the device, its console.log, and the FIFO `buttons`, which takes names of buttons (sos), one
+per line. A file settings.json in it adds to the configuration of the device on a pipe. CUT, for firmware, is a
+number of flash operations: in the next one the power is cut, and comes back after a second. `broker` prints the target
+for the kit when the device has its session, writes it to FOLDER/target, and runs until it is ended. Its FIFO takes
+`restart`, too, and after each line a line comes from the FIFO `done`.
 Exit code: 0 when the kit has closed the pipe, or after a stop signal, 2 for a wrong argument.
 """
 

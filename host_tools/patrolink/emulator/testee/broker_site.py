@@ -22,7 +22,6 @@ from patrolink.emulator.peripherals.gps_receiver import GpsReceiver
 from patrolink.emulator.peripherals.modem_port import ModemPort
 from patrolink.emulator.scenarios.environment import walk
 from patrolink.emulator.testee.buttons import Buttons
-from patrolink.emulator.testee.link_gate import LinkGate
 
 _LOOK_S = 0.2
 _SESSION_S = 60
@@ -62,14 +61,12 @@ class BrokerSite:
             self._stack.callback(broker.stop)
             receiver = GpsReceiver(_epochs(), 1.0, board.gps.baud)
             self._stack.callback(receiver.close)
-            self._gate = LinkGate(broker.port)
-            self._stack.callback(self._gate.close)
             self._config: dict[str, Any] = {
                 "device": name,
                 "key": key.secret.hex(),
                 "key_epoch": key.epoch,
                 "gps_uart": receiver.path,
-                "broker": {"host": "127.0.0.1", "port": self._gate.port},
+                "broker": {"host": "127.0.0.1", "port": broker.port},
             }
             if board.image is not None:
                 modem = ModemPort(folder / "modem", "quectel", PROFILES["city"], _SEED)
@@ -109,8 +106,6 @@ class BrokerSite:
     def _press(self, button: str) -> None:
         if button == "restart":
             self._restart()
-        elif button in ("link off", "link on"):
-            self._gate.switch(button == "link on")
         else:
             with contextlib.suppress(DeviceError):  # it has just ended; `step` restarts it
                 self._device.press(button)

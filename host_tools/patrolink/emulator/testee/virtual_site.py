@@ -41,7 +41,7 @@ class VirtualSite(ABC):
         self.clock = WallClock(folder / "clock", self.scheduler)
         self._broker = VirtualBroker(self.scheduler, self._on_publish)
         self.network = Network(self.scheduler, _PROFILE, 1, self._dial)
-        buttons = Buttons(folder / "buttons", self._on_button)
+        buttons = Buttons(folder / "buttons", self.press)
         self._kit = KitNetwork(lambda traffic: self._pipe.send_traffic(traffic))
         self._pipe = KitPipe(
             *(self.scheduler, from_kit, to_kit, buttons),
@@ -82,15 +82,6 @@ class VirtualSite(ABC):
         self.power_on()
         while True:
             self.scheduler.step()
-
-    def _on_button(self, button: str) -> None:
-        """Press a button, or take the broker away and bring it back."""
-        if button == "link off":
-            self._broker.stop()
-        elif button == "link on":
-            self._broker.up = True
-        else:
-            self.press(button)
 
     def _on_link(self, action: int) -> None:
         if action == CUT:
